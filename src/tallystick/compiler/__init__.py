@@ -1,0 +1,1 @@
+"""Declaration + catalog snapshot → SQL text. Pure: no connection, no clock, no environment."""

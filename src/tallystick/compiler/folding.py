@@ -1,0 +1,252 @@
+"""Fold and rebuild: one function each, whose every write comes from one snapshot.
+
+A fold takes *all* deltas it sees. That is what lets it settle extremes: a snapshot that holds the delete of a row holds
+its insert too, so nothing that a later fold will see can have gone already. What commits meanwhile is simply not
+seen and waits for the next fold. Deleting and adding up are one statement, so readers see a delta or its effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from tallystick.compiler.components import Facet
+from tallystick.compiler.layout import Layout, dotted
+from tallystick.compiler.text import Statement, comma, conjunction, fill, literal, private
+
+_SETTINGS = SQL("SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off")
+
+
+def folding_statements(layout: Layout) -> Iterator[Statement]:
+    """`x__fold()` and `x__rebuild()`."""
+    yield Statement(
+        "adds all visible deltas to the state; returns deltas consumed and groups written",
+        fill(
+            "CREATE FUNCTION {f}(OUT deltas bigint, OUT groups bigint) LANGUAGE sql {settings}\n"
+            "BEGIN ATOMIC\n{clear};\n{fold};\nEND",
+            f=layout.object("fold"), settings=_SETTINGS, clear=_clear_after_reset(layout), fold=_fold(layout),
+        ),
+    )  # fmt: skip
+    yield Statement(
+        "computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction",
+        fill(
+            "CREATE FUNCTION {f}() RETURNS bigint LANGUAGE sql {settings}\nBEGIN ATOMIC\n{body};\nEND",
+            f=layout.object("rebuild"), settings=_SETTINGS, body=SQL(";\n").join(_rebuild(layout)),
+        ),
+    )  # fmt: skip
+    yield private(layout.object("fold"))
+    yield private(layout.object("rebuild"))
+
+
+def _tables(layout: Layout) -> list[Identifier]:
+    return [layout.object("state"), *(layout.object(f"facet{facet.index}") for facet in layout.parts.facets)]
+
+
+def _clear_after_reset(layout: Layout) -> Composed:
+    """After a TRUNCATE: state, older deltas and marker go together."""
+    deletes = [
+        fill("{name} AS (DELETE FROM {table} WHERE (SELECT epoch FROM marker) IS NOT NULL)", name=name, table=table)
+        for name, table in ((Identifier(f"void{i}"), table) for i, table in enumerate(_tables(layout)))
+    ]
+    return fill(
+        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {reset} WHERE aggregate = {name}),\n  {deletes},\n"
+        "  void AS (DELETE FROM {delta} WHERE epoch < (SELECT epoch FROM marker))\n"
+        "  DELETE FROM {reset} WHERE aggregate = {name} AND epoch <= (SELECT epoch FROM marker)",
+        reset=layout.own("reset"), name=literal(layout.name), deletes=SQL(",\n  ").join(deletes),
+        delta=layout.object("delta"),
+    )  # fmt: skip
+
+
+def _fold(layout: Layout) -> Composed:
+    parts = layout.parts
+    steps: list[Composable] = [
+        fill(
+            "gone AS (DELETE FROM {delta} WHERE NOT {reset} RETURNING *)",
+            delta=layout.object("delta"), reset=layout.is_reset(),
+        )
+    ]  # fmt: skip
+    for facet in parts.facets:
+        steps += _fold_facet(layout, facet)
+    steps += [_gathered(layout), _met(layout), _next(layout)]
+    columns: list[Composable] = [part.name for part in parts.additive]
+    columns += [extreme.kept for extreme in parts.extremes]
+    columns += [facet.distinct for facet in parts.facets]
+    steps += _written(layout, layout.object("state"), SQL("next"), SQL("main"), [*layout.narrow_column(), *layout.keys], columns)
+    return fill(
+        "  WITH {steps}\n  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next)",
+        steps=SQL(",\n  ").join(steps),
+    )
+
+
+def _fold_facet(layout: Layout, facet: Facet) -> list[Composable]:
+    columns = [*layout.keys, facet.value]
+    table = layout.object(f"facet{facet.index}")
+    gathered, met = Identifier(f"facet{facet.index}_gone"), Identifier(f"facet{facet.index}_next")
+    return [
+        fill(
+            "{gathered} AS (SELECT {columns}, {hash} AS h, sum(n)::bigint AS n FROM gone WHERE facet = {i}"
+            " GROUP BY {columns})",
+            gathered=gathered, columns=comma(columns), hash=layout.hash_of(*columns), i=literal(facet.index),
+        ),
+        fill(
+            "{met} AS (SELECT s.ctid AS place, {columns}, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n"
+            " FROM {gathered} AS g LEFT JOIN {table} AS s ON s.h = g.h AND {same})",
+            met=met, columns=comma(dotted(SQL("g"), c) for c in columns), gathered=gathered, table=table,
+            same=layout.same(SQL("s"), SQL("g"), columns),
+        ),
+        *_written(layout, table, met, Identifier(f"facet{facet.index}"), columns, []),
+    ]  # fmt: skip
+
+
+def _written(
+    layout: Layout, table: Composable, rows: Composable, name: Composable, fixed: list[Composable], changing: list[Composable]
+) -> list[Composable]:
+    """Insert, update or delete the rows of a state table: `place` is where a row stands, NULL for a new one."""
+    columns = [SQL("h"), *fixed, SQL("n"), *changing]
+    changes = [fill("{c} = f.{c}", c=column) for column in [SQL("n"), *changing]]
+    suffix = name.as_string(None).strip('"')
+    return [
+        fill(
+            "{step} AS (INSERT INTO {table} ({columns}) SELECT {columns} FROM {rows} WHERE place IS NULL AND n <> 0)",
+            step=Identifier(f"{suffix}_new"), table=table, columns=comma(columns), rows=rows,
+        ),
+        fill(
+            "{step} AS (UPDATE {table} AS s SET {changes} FROM {rows} AS f WHERE s.ctid = f.place AND f.n <> 0)",
+            step=Identifier(f"{suffix}_changed"), table=table, changes=comma(changes), rows=rows,
+        ),
+        fill(
+            "{step} AS (DELETE FROM {table} AS s USING {rows} AS f WHERE s.ctid = f.place AND f.n = 0)",
+            step=Identifier(f"{suffix}_emptied"), table=table, rows=rows,
+        ),
+    ]  # fmt: skip
+
+
+def _gathered(layout: Layout) -> Composed:
+    """Deltas per group, and what the folded facets change."""
+    parts = layout.parts
+    items: list[Composable] = [*layout.keys, *layout.narrow_column(), SQL("n"), *(part.name for part in parts.additive)]
+    for extreme in parts.extremes:
+        items += [extreme.came, extreme.went]
+    branches = [
+        fill(
+            "SELECT {items} FROM gone{main}",
+            items=comma([*items, *(fill("NULL::bigint AS {c}", c=facet.distinct) for facet in parts.facets)]),
+            main=SQL(" WHERE facet = 0") if parts.facets else SQL(""),
+        )
+    ]
+    for facet in parts.facets:
+        change = SQL("((n > 0)::integer - (was > 0)::integer)::bigint")
+        nothing: list[Composable] = [*layout.keys, *(SQL("NULL::boolean") for _ in layout.narrow_column()), SQL("0")]
+        nothing += [fill("NULL::{t}", t=part.type) for part in parts.additive]
+        for extreme in parts.extremes:
+            nothing += [fill("NULL::{t}{c}", t=extreme.type, c=extreme.collation)] * 2
+        nothing += [change if other is facet else SQL("NULL::bigint") for other in parts.facets]
+        branches.append(
+            fill("SELECT {items} FROM {rows}", items=comma(nothing), rows=Identifier(f"facet{facet.index}_next"))
+        )
+    sums: list[Composable] = [*layout.keys, fill("{hash} AS h", hash=layout.hash_of(*layout.keys))]
+    sums += [SQL("bool_or(narrow) AS narrow")] if layout.has_wide_keys else []
+    sums += [SQL("sum(n)::bigint AS n")]
+    sums += [fill("sum({a})::{t} AS {a}", a=part.name, t=part.type) for part in parts.additive]
+    for extreme in parts.extremes:
+        sums += [fill("{best}({c}) AS {c}", best=extreme.best, c=c) for c in (extreme.came, extreme.went)]
+    sums += [fill("sum({c})::bigint AS {c}", c=facet.distinct) for facet in parts.facets]
+    return fill(
+        "gathered AS (SELECT {sums} FROM ({branches}) AS p{group_by} HAVING count(*) > 0)",
+        sums=comma(sums), branches=SQL(" UNION ALL ").join(branches),
+        group_by=fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL(""),
+    )  # fmt: skip
+
+
+def _met(layout: Layout) -> Composed:
+    """Each changed group beside its state: new totals, and for extremes the best that came and the best that went."""
+    parts = layout.parts
+    items: list[Composable] = [SQL("s.ctid AS place"), SQL("g.h")]
+    items += [dotted(SQL("g"), c) for c in [*layout.keys, *(Identifier("narrow") for _ in layout.narrow_column())]]
+    items += [
+        fill("coalesce(s.{c}, 0) + coalesce(g.{c}, 0) AS {c}", c=c)
+        for c in [Identifier("n"), *(part.name for part in parts.additive), *(facet.distinct for facet in parts.facets)]
+    ]
+    for extreme in parts.extremes:
+        pair = SQL("greatest") if extreme.best == SQL("max") else SQL("least")
+        items.append(fill("{pair}(s.{m}, g.{i}) AS {i}", pair=pair, m=extreme.kept, i=extreme.came))
+        items.append(fill("g.{d}", d=extreme.went))
+    return fill(
+        "met AS (SELECT {items} FROM gathered AS g LEFT JOIN {state} AS s ON s.h = g.h AND {same})",
+        items=comma(items), state=layout.object("state"), same=layout.same(SQL("s"), SQL("g"), layout.keys),
+    )  # fmt: skip
+
+
+def _next(layout: Layout) -> Composed:
+    """The groups' next rows. Where an extreme may have gone, the group's extremes are read from the source."""
+    extremes = layout.parts.extremes
+    if not extremes:
+        return Composed([SQL("next AS (SELECT * FROM met)")])
+    stands = conjunction(extreme.stands() for extreme in extremes)
+    best = comma(fill("{over} AS {m}", over=e.over(e.condition), m=e.kept) for e in extremes)
+    key_columns = comma([SQL("o.h"), *(dotted(SQL("o"), key) for key in layout.keys)])
+
+    def again(join: Composable, null_key: bool) -> Composed:
+        present = conjunction(fill("{k} IS NOT NULL", k=dotted(SQL("o"), key)) for key in layout.keys)
+        return fill(
+            "SELECT {keys}, {best} FROM open AS o JOIN {rows} AS r ON {join} WHERE {nulls}({present}) GROUP BY {keys}",
+            keys=key_columns, best=best, rows=layout.source_rows(), join=join,
+            nulls=SQL("NOT ") if null_key else SQL(""), present=present,
+        )  # fmt: skip
+
+    branches = [again(layout.equal_keys(SQL("r"), SQL("o"), null_safe=False), null_key=False)]
+    if layout.keys:
+        by_hash = fill(
+            "{hash} = o.h AND {same}",
+            hash=layout.hash_of(*(dotted(SQL("r"), key) for key in layout.keys)),
+            same=layout.same(SQL("r"), SQL("o"), layout.keys),
+        )
+        branches.append(again(by_hash, null_key=True))
+    resolved = comma(
+        fill("CASE WHEN {stands} THEN {i} ELSE a.{m} END AS {m}", stands=stands, i=e.came, m=e.kept) for e in extremes
+    )
+    return fill(
+        "open AS (SELECT {keys} FROM met WHERE n <> 0 AND NOT ({stands})),\n"
+        "  again AS ({branches}),\n"
+        "  next AS (SELECT met.*, {resolved} FROM met LEFT JOIN again AS a ON a.h = met.h AND {same})",
+        keys=comma([SQL("h"), *layout.keys]), stands=stands,
+        branches=SQL(" UNION ALL ").join(branches), resolved=resolved,
+        same=layout.same(SQL("a"), SQL("met"), layout.keys),
+    )  # fmt: skip
+
+
+def _rebuild(layout: Layout) -> Iterator[Composed]:
+    parts = layout.parts
+    for table in [*_tables(layout), layout.object("delta")]:
+        yield fill("  DELETE FROM {table}", table=table)
+    yield fill("  DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
+    rows = fill("{rows} AS r", rows=layout.source_rows())
+    for facet in parts.facets:
+        present = conjunction([facet.condition, fill("{x} IS NOT NULL", x=facet.argument)])
+        columns = comma([*layout.keys, facet.argument])
+        yield fill(
+            "  INSERT INTO {table} (h, {names}, n) SELECT {hash}, {columns}, count(*) FROM {rows} WHERE {present}"
+            " GROUP BY {columns}",
+            table=layout.object(f"facet{facet.index}"), names=comma([*layout.keys, facet.value]),
+            hash=layout.hash_of(*layout.keys, facet.argument), columns=columns, rows=rows, present=present,
+        )  # fmt: skip
+    names: list[Composable] = [SQL("h"), *layout.narrow_column(), *layout.keys, SQL("n")]
+    items: list[Composable] = [layout.hash_of(*layout.keys), *layout.narrow(), *layout.keys, SQL("count(*)")]
+    for additive in parts.additive:
+        names.append(additive.name)
+        items.append(fill("coalesce({total}, 0)", total=additive.gathered("insert")))
+    for extreme in parts.extremes:
+        names.append(extreme.kept)
+        items.append(extreme.over(extreme.condition))
+    for facet in parts.facets:
+        names.append(facet.distinct)
+        items.append(
+            fill("count(DISTINCT {x}) FILTER (WHERE {c})", x=facet.argument, c=facet.condition)
+        )
+    yield fill(
+        "  INSERT INTO {state} ({names}) SELECT {items} FROM {rows}{group_by} HAVING count(*) > 0",
+        state=layout.object("state"), names=comma(names), items=comma(items), rows=rows,
+        group_by=fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL(""),
+    )  # fmt: skip
+    yield fill("  SELECT count(*) FROM {state}", state=layout.object("state"))

@@ -1,0 +1,155 @@
+"""A grouped aggregate as SQL: the whole installation, in order, as named statements.
+
+Objects of an aggregate `x` in the schema of the installation:
+
+- `x__direct`: the declared query, a view;
+- `x__row(source)`: a source row's group key, arguments and filters; no row where the WHERE clause does not hold.
+  It names columns by the parsed references that PostgreSQL keeps, so renaming or moving the table changes nothing;
+- `x__state`, `x__facet<i>`: folded components per group, and rows per distinct value;
+- `x__delta`: appended signed changes;
+- `x__insert()`, `x__update()`, `x__delete()`, `x__truncate()`: capture, in the writer's transaction;
+- `x__kept`: state and deltas added up, a view; `x`: what readers use, either half by the switch;
+- `x__by_<measure>`: the same ordered by a measure, read from an index as far as the groups are settled;
+- `x__fold()`, `x__rebuild()`: deltas into state; state from the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from tallystick.compiler.capture import capture_statements
+from tallystick.compiler.folding import folding_statements
+from tallystick.compiler.layout import Layout
+from tallystick.compiler.snapshot import Snapshot
+from tallystick.compiler.text import Statement, canonical, comma, fill
+from tallystick.compiler.views import view_statements
+from tallystick.declare.sqltext import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What installs an aggregate.
+
+    Attributes:
+        objects: everything that touches nothing but the installation's own schema.
+        triggers: what needs the source locked against writers.
+    """
+
+    objects: tuple[Statement, ...]
+    triggers: tuple[Statement, ...]
+
+
+def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) -> Compiled:
+    """Compile a grouped aggregate.
+
+    Args:
+        name: of the aggregate; its view gets this name.
+        schema: of the installation.
+        shape: of the canonical declaration, as PostgreSQL printed it.
+        snapshot: what the catalog says about it.
+    Raises:
+        DeclarationError: a measure over a type that cannot be kept.
+    """
+    layout = Layout.of(name, schema, shape, snapshot)
+    functions, triggers = capture_statements(layout)
+    objects = [_direct(layout), *_tables(layout), *functions, *view_statements(layout), *folding_statements(layout)]
+    return Compiled(tuple(objects), tuple(triggers))
+
+
+def _direct(layout: Layout) -> Statement:
+    """The declared query again, except for what cannot be defined without a fixed order: floating point sums."""
+    shape, replaced = layout.shape, layout.parts.direct
+    keys = {key.name: key.expression for key in shape.keys}
+    items: list[Composable] = []
+    for name in shape.columns:
+        if name in keys:
+            expression: Composable = canonical(keys[name])
+        elif name in replaced:
+            expression = replaced[name]
+        else:
+            expression = layout.declared_call(name)
+        items.append(fill("{expression} AS {name}", expression=expression, name=Identifier(name)))
+    group_by = fill(" GROUP BY {keys}", keys=comma(canonical(key.expression) for key in shape.keys))
+    sql = fill(
+        "CREATE VIEW {view} AS\nSELECT {items}\n{source}{group_by}",
+        view=layout.object("direct"), items=comma(items), source=layout.from_where(),
+        group_by=group_by if shape.keys else SQL(""),
+    )  # fmt: skip
+    return Statement("the declared query: what the kept answer must equal", sql)
+
+
+def _tables(layout: Layout) -> Iterator[Statement]:
+    parts, keys = layout.parts, layout.key_definitions()
+    unlogged = SQL("UNLOGGED ") if layout.snapshot.source.unlogged else SQL("")
+    narrow = [SQL("narrow boolean NOT NULL")] if layout.has_wide_keys else []
+    additive = [fill("{name} {type}", name=part.name, type=part.type) for part in parts.additive]
+
+    state: list[Composable] = [SQL("h bigint NOT NULL"), *narrow, *keys, SQL("n bigint NOT NULL"), *additive]
+    state += [fill("{m} {t}{c}", m=e.kept, t=e.type, c=e.collation) for e in parts.extremes]
+    state += [fill("{c} bigint", c=facet.distinct) for facet in parts.facets]
+    yield Statement("folded components of each group", _table(unlogged, layout.object("state"), state, SQL("")))
+
+    delta: list[Composable] = [SQL("epoch bigint NOT NULL"), *narrow]
+    delta += [SQL("facet smallint NOT NULL")] if parts.facets else []
+    delta += [*keys, SQL("n bigint NOT NULL"), *additive]
+    for extreme in parts.extremes:
+        for name in (extreme.came, extreme.went):
+            delta.append(fill("{n} {t}{c}", n=name, t=extreme.type, c=extreme.collation))
+    delta += [fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation) for facet in parts.facets]
+    yield Statement(
+        "signed changes, appended by the writers and consumed by the fold",
+        _table(
+            unlogged, layout.object("delta"), delta,
+            SQL(
+                " WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,"
+                " autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,"
+                " vacuum_truncate = false)"
+            ),
+        ),
+    )  # fmt: skip
+    for facet in parts.facets:
+        columns: list[Composable] = [SQL("h bigint NOT NULL"), *keys]
+        columns += [fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation), SQL("n bigint NOT NULL")]
+        name = layout.object(f"facet{facet.index}")
+        yield Statement("rows per distinct value of each group", _table(unlogged, name, columns, SQL("")))
+        yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=name))
+    yield Statement("finds a group when folding", fill("CREATE INDEX ON {table} (h)", table=layout.object("state")))
+    if layout.shape.keys:
+        yield from _key_indexes(layout)
+
+
+def _key_indexes(layout: Layout) -> Iterator[Statement]:
+    where = SQL(" WHERE narrow") if layout.has_wide_keys else SQL("")
+    for table in ("state", "delta"):
+        yield Statement(
+            f"finds a group's {table} when reading",
+            fill(
+                "CREATE INDEX ON {table} ({keys}){where}",
+                table=layout.object(table), keys=comma(layout.keys), where=where,
+            ),
+        )  # fmt: skip
+        if layout.has_wide_keys:
+            yield Statement(
+                f"lists the {table} of groups whose key is too wide for a B-tree",
+                fill("CREATE INDEX ON {table} (narrow) WHERE NOT narrow", table=layout.object(table)),
+            )
+    for result in layout.parts.results:
+        if result.can_rank:
+            yield Statement(
+                "orders the groups by a measure",
+                fill(
+                    "CREATE INDEX ON {table} (({value}) DESC NULLS LAST, {keys}){where}",
+                    table=layout.object("state"), value=result.value, keys=comma(layout.keys), where=where,
+                ),
+            )  # fmt: skip
+
+
+def _table(unlogged: Composable, name: Composable, columns: list[Composable], options: Composable) -> Composed:
+    body = SQL(",\n    ").join(columns)
+    return fill(
+        "CREATE {unlogged}TABLE {name} (\n    {body}\n){options}",
+        unlogged=unlogged, name=name, body=body, options=options,
+    )  # fmt: skip

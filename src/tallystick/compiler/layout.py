@@ -1,0 +1,155 @@
+"""Names, columns and recurring clauses of one grouped aggregate; what the other parts of the compiler share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from tallystick.compiler.components import Argument, Components, components_of
+from tallystick.compiler.snapshot import Snapshot
+from tallystick.compiler.text import canonical, column, comma, conjunction, fill, literal
+from tallystick.declare.names import internal_name
+from tallystick.declare.sqltext import Shape
+
+WIDE_KEY_BYTES = 2000
+"""A B-tree takes entries of about 2,700 bytes; keys from here on are looked up without one."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One aggregate on its way into SQL."""
+
+    name: str
+    schema: str
+    shape: Shape
+    snapshot: Snapshot
+    parts: Components
+
+    @classmethod
+    def of(cls, name: str, schema: str, shape: Shape, snapshot: Snapshot) -> Layout:
+        return cls(name, schema, shape, snapshot, components_of(name, shape, snapshot, Identifier(schema)))
+
+    @property
+    def keys(self) -> list[Identifier]:
+        return [column("k", index) for index in range(1, len(self.shape.keys) + 1)]
+
+    @property
+    def has_wide_keys(self) -> bool:
+        return any(not key.fixed_width for key in self.snapshot.keys)
+
+    def own(self, name: str) -> Identifier:
+        """A name in the schema of the installation."""
+        return Identifier(self.schema, name)
+
+    def object(self, suffix: str) -> Identifier:
+        return self.own(internal_name(self.name, suffix))
+
+    def key_definitions(self) -> list[Composable]:
+        return [
+            fill(
+                "{name} {type}{collation}",
+                name=name, type=canonical(key.text),
+                collation=fill(" COLLATE {c}", c=canonical(key.collation)) if key.collation else SQL(""),
+            )
+            for name, key in zip(self.keys, self.snapshot.keys, strict=True)
+        ]  # fmt: skip
+
+    def declared_call(self, name: str) -> Composed:
+        measure = next(measure for measure in self.shape.measures if measure.name == name)
+        return fill(
+            "{function}({distinct}{argument}){filter}",
+            function=canonical(measure.function),
+            distinct=SQL("DISTINCT ") if measure.distinct else SQL(""),
+            argument=canonical(measure.argument or "*"),
+            filter=fill(" FILTER (WHERE {f})", f=canonical(measure.filter)) if measure.filter else SQL(""),
+        )
+
+    def from_where(self) -> Composed:
+        return fill(
+            "FROM {source} AS {alias}{where}",
+            source=canonical(self.shape.source),
+            alias=Identifier(self.shape.alias),
+            where=self.where(),
+        )
+
+    def where(self) -> Composable:
+        return fill(" WHERE {w}", w=canonical(self.shape.where)) if self.shape.where else SQL("")
+
+    def row_items(self) -> Composed:
+        """Key, argument and filter expressions under their positional names."""
+        items: list[Composable] = [
+            fill("{e} AS {k}", e=canonical(key.expression), k=name)
+            for name, key in zip(self.keys, self.shape.keys, strict=True)
+        ]
+        items += [fill("{e} AS {x}", e=a.expression, x=a.name) for a in self.arguments()]
+        return comma(items)
+
+    def arguments(self) -> list[Argument]:
+        """Arguments and filters: all columns of a source row beside its group key."""
+        return [*self.parts.arguments, *self.parts.filters]
+
+    def source_rows(self) -> Composed:
+        """The source as rows of key, arguments and filters."""
+        return fill("(SELECT {items} {source})", items=self.row_items(), source=self.from_where())
+
+    def hash_of(self, *columns: Composable) -> Composed:
+        """64 bits that agree for equal rows, whatever their spelling (1.0 and 1.00, -0 and 0)."""
+        if not columns:
+            return Composed([SQL("0::bigint")])
+        return fill("hash_record_extended(ROW({columns}), 0)", columns=comma(columns))
+
+    def same(self, left: Composable, right: Composable, columns: list[Identifier]) -> Composed:
+        """Equality of columns by the types' own `=`, where NULL equals NULL and no search path decides."""
+        if not columns:
+            return Composed([SQL("true")])
+        return fill(
+            "record_eq(ROW({left}), ROW({right}))",
+            left=comma(dotted(left, c) for c in columns),
+            right=comma(dotted(right, c) for c in columns),
+        )
+
+    def equal_keys(self, left: Composable, right: Composable, *, null_safe: bool) -> Composed:
+        """The same, spelled so that an index or a hash join can serve it."""
+        conditions: list[Composable] = []
+        for name, key in zip(self.keys, self.snapshot.keys, strict=True):
+            parts = {
+                "l": dotted(left, name),
+                "r": dotted(right, name),
+                "op": fill("OPERATOR({schema}.=)", schema=Identifier(key.operator_schema)),
+            }
+            template = "({l} {op} {r} OR ({l} IS NULL AND {r} IS NULL))" if null_safe else "{l} {op} {r}"
+            conditions.append(SQL(template).format(**parts))
+        return conjunction(conditions)
+
+    def narrow(self) -> list[Composable]:
+        if not self.has_wide_keys:
+            return []
+        return [fill("pg_column_size(ROW({keys})) < {limit}", keys=comma(self.keys), limit=literal(WIDE_KEY_BYTES))]
+
+    def narrow_column(self) -> list[Composable]:
+        return [SQL("narrow")] if self.has_wide_keys else []
+
+    def is_reset(self) -> Composed:
+        return fill(
+            "EXISTS (SELECT FROM {reset} WHERE aggregate = {name})", reset=self.own("reset"), name=literal(self.name)
+        )
+
+    def current_epoch(self) -> Composed:
+        """Deltas of a lower epoch are void."""
+        return fill(
+            "epoch >= coalesce((SELECT max(epoch) FROM {reset} WHERE aggregate = {name}), 0)",
+            reset=self.own("reset"),
+            name=literal(self.name),
+        )
+
+    def serving(self) -> Composed:
+        return fill(
+            "(SELECT serving FROM {aggregate} WHERE name = {name})",
+            aggregate=self.own("aggregate"),
+            name=literal(self.name),
+        )
+
+
+def dotted(table: Composable, name: Identifier) -> Composed:
+    return fill("{table}.{name}", table=table, name=name)

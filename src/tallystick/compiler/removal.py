@@ -1,0 +1,49 @@
+"""What takes an aggregate out again, from its name and definition alone; each step does nothing where it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg.sql import Identifier
+
+from tallystick.compiler.text import Statement, canonical, fill, literal
+from tallystick.declare.names import internal_name, ranking_name
+from tallystick.declare.sqltext import Shape
+
+CAPTURED = ("insert", "update", "delete", "truncate")
+
+
+def trigger_names(name: str, *, uses_columns: bool) -> list[str]:
+    """The triggers that an aggregate needs on its source."""
+    return [internal_name(name, event) for event in CAPTURED if event != "update" or uses_columns]
+
+
+def removal_statements(name: str, schema: str, shape: Shape, source: str | None) -> Iterator[Statement]:
+    """Drop everything of an aggregate but its row in the table of aggregates.
+
+    Args:
+        source: the source as PostgreSQL prints it, None if it is gone.
+    """
+    if source is not None:
+        for event in CAPTURED:
+            trigger = Identifier(internal_name(name, event))
+            yield Statement(
+                f"stops capturing {event.upper()}",
+                fill("DROP TRIGGER IF EXISTS {t} ON {source}", t=trigger, source=canonical(source)),
+            )
+    for suffix in ("fold", "rebuild", *CAPTURED, "row", "source"):
+        yield Statement(
+            "a function",
+            fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, internal_name(name, suffix))),
+        )
+    views = [ranking_name(name, measure.name) for measure in shape.measures] if shape.keys else []
+    for view in [*views, name, internal_name(name, "kept"), internal_name(name, "direct")]:
+        yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
+    facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
+    for suffix in ("delta", "state", *facets):
+        table = Identifier(schema, internal_name(name, suffix))
+        yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=table))
+    yield Statement(
+        "its reset markers",
+        fill("DELETE FROM {r} WHERE aggregate = {n}", r=Identifier(schema, "reset"), n=literal(name)),
+    )

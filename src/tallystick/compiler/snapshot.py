@@ -1,0 +1,51 @@
+"""What the compiler needs to know from the catalog, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """A type as the catalog describes it.
+
+    Attributes:
+        text: as `format_type` prints it with its modifier, for example `numeric(12,2)`.
+        base: the same under all domains, without modifier, for example `numeric`.
+        scale: digits after the point that the type fixes (numeric with a modifier), else None.
+        fixed_width: no value takes more bytes than another.
+        collation: qualified and quoted name, for collatable types.
+        operator_schema: schema in which the type's own `=` lives.
+    """
+
+    text: str
+    base: str
+    scale: int | None = None
+    fixed_width: bool = True
+    collation: str | None = None
+    operator_schema: str = "pg_catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The table that an aggregate is computed from.
+
+    Attributes:
+        name: qualified and quoted, as PostgreSQL prints it.
+        used: names of the columns that the declaration reads, in the table's order.
+        unlogged: the table is not crash-safe, so what is kept of it need not be either.
+    """
+
+    name: str
+    used: tuple[str, ...]
+    unlogged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Types of the group keys, of each distinct argument text, and of the measures, beside the source."""
+
+    source: Source
+    keys: tuple[ColumnType, ...]
+    arguments: dict[str, ColumnType]
+    measures: tuple[ColumnType, ...]

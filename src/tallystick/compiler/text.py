@@ -1,0 +1,62 @@
+"""The few composables that all generated SQL is built from; names and values never meet a format string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement and, in a few words, what it is for."""
+
+    purpose: str
+    sql: Composed
+
+    def text(self) -> str:
+        """The statement as PostgreSQL receives it."""
+        return self.sql.as_string(None)
+
+
+def canonical(text: str) -> SQL:
+    """Take over text that PostgreSQL itself printed (`pg_get_viewdef`, `format_type`), and nothing else."""
+    return SQL(cast(LiteralString, text))
+
+
+def fill(template: LiteralString, **parts: Composable) -> Composed:
+    """Fill `{name}` places of a template with composables."""
+    return SQL(template).format(**parts)
+
+
+def comma(parts: Iterable[Composable]) -> Composed:
+    return SQL(", ").join(parts)
+
+
+def conjunction(conditions: Iterable[Composable]) -> Composed:
+    """`a AND b`, or `true` for none."""
+    found = list(conditions)
+    return SQL(" AND ").join(found) if found else Composed([SQL("true")])
+
+
+def column(name: str, index: int) -> Identifier:
+    """The positional name of an internal column: `k1`, `x2`."""
+    return Identifier(f"{name}{index}")
+
+
+def dollar_quoted(body: Composed) -> Composed:
+    """A function body as a string constant that stays readable."""
+    text, tag = body.as_string(None), "tally"
+    while f"${tag}$" in text:
+        tag += "_"
+    return Composed([canonical(f"${tag}$"), body, canonical(f"${tag}$")])
+
+
+def literal(value: str | int) -> Literal:
+    return Literal(value)
+
+
+def private(function: Composable) -> Statement:
+    """New functions belong to everyone until this takes them back."""
+    return Statement("for the owner alone", fill("REVOKE ALL ON FUNCTION {f} FROM PUBLIC", f=function))

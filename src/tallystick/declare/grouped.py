@@ -1,0 +1,66 @@
+"""The declaration of a grouped aggregate."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
+from sqlalchemy.types import TypeEngine
+
+from tallystick.declare.names import checked_name
+from tallystick.declare.reads import GroupReads, halves
+from tallystick.declare.sqltext import Shape, shape_of
+from tallystick.errors import DeclarationError
+
+
+class Grouped(GroupReads):
+    """A `SELECT … GROUP BY` that is kept. Its reads answer from the kept half; `direct` has the same over the source.
+
+    Attributes:
+        name: of the aggregate and of its view.
+        schema: of the installation.
+        definition: the declared query as SQL.
+        shape: the declared query taken apart.
+        table: the view that readers use, with the declared columns.
+        direct: the same reads over the source.
+    """
+
+    def __init__(self, name: str, declared: Select[Any] | str, *, schema: str) -> None:
+        self.name = checked_name(name)
+        self.schema = schema
+        self.definition = _text_of(name, declared)
+        self.shape: Shape = shape_of(name, self.definition)
+        types: dict[str, TypeEngine[Any]] = {}
+        if not isinstance(declared, str):
+            types = {column.name: column.type for column in declared.selected_columns if hasattr(column, "name")}
+        kept, self.direct = halves(name, schema, self.shape, types)
+        super().__init__(name, self.shape, table=kept.table, rankings=kept._rankings)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells two declarations apart: the SHA-256 of the declared query, in hexadecimal."""
+        return hashlib.sha256(self.definition.encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Grouped {self.schema}.{self.name}: {self.definition!r}>"
+
+
+def _text_of(name: str, declared: Select[Any] | str) -> str:
+    if isinstance(declared, str):
+        return declared.strip().rstrip(";").rstrip()
+    if not isinstance(declared, Select):
+        raise DeclarationError(
+            f'aggregate "{name}": expected a Select or a SQL string, got {type(declared).__name__}.',
+            hint="Pass sqlalchemy.select(…).group_by(…) or the query's text.",
+        )
+    # The paramstyle decides only whether % is doubled; literals are written out.
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    try:
+        return str(declared.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    except CompileError as error:
+        raise DeclarationError(
+            f'aggregate "{name}": {error}', hint="Use literal values, or declare the aggregate as a SQL string."
+        ) from error

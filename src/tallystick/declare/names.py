@@ -1,0 +1,51 @@
+"""Names of aggregates, and of the objects in the database that belong to them."""
+
+from __future__ import annotations
+
+import hashlib
+
+from tallystick.errors import DeclarationError
+
+LIMIT_BYTES = 63
+"""PostgreSQL cuts longer identifiers, silently."""
+
+_OWN_TABLES = frozenset({"aggregate", "reset", "layout", "epoch"})
+
+
+def checked_name(name: str) -> str:
+    """The name, if an aggregate may have it.
+
+    Raises:
+        DeclarationError: empty, longer than 63 bytes, with two underscores in a row, or taken by the installation.
+    """
+    size = len(name.encode())
+    if not name or "\0" in name:
+        raise DeclarationError("An aggregate needs a name.", hint="Pass a word such as messages_by_chat.")
+    if size > LIMIT_BYTES:
+        raise DeclarationError(
+            f'aggregate "{name}": its name has {size} bytes, PostgreSQL takes {LIMIT_BYTES}.', hint="Shorten it."
+        )
+    if "__" in name:
+        raise DeclarationError(
+            f'aggregate "{name}": two underscores in a row are kept for its own objects (such as {name.split("__")[0]}__delta).',
+            hint="Use one underscore.",
+        )
+    if name in _OWN_TABLES:
+        raise DeclarationError(
+            f'aggregate "{name}": the installation has a table of that name.', hint="Choose another name."
+        )
+    return name
+
+
+def internal_name(aggregate: str, suffix: str) -> str:
+    """`<aggregate>__<suffix>`, cut and marked with a hash where it would pass PostgreSQL's 63 bytes."""
+    name = f"{aggregate}__{suffix}"
+    if len(name.encode()) <= LIMIT_BYTES:
+        return name
+    tail = f"__{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return name.encode()[: LIMIT_BYTES - len(tail)].decode(errors="ignore") + tail
+
+
+def ranking_name(aggregate: str, measure: str) -> str:
+    """The view that orders an aggregate by a measure."""
+    return internal_name(aggregate, f"by_{measure}")

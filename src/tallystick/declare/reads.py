@@ -1,0 +1,169 @@
+"""Reads of a grouped aggregate, as SQLAlchemy expressions; building one executes nothing.
+
+The kept and the direct half have the same reads over two views of the same columns. `direct_of` turns any statement
+over kept views into the same statement over direct ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    Column, ColumnElement, FromClause, Lateral, MetaData, Select, Table, func, literal_column, select, true,
+)  # fmt: skip
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.types import NullType, TypeEngine
+
+from tallystick.declare.names import internal_name, ranking_name
+from tallystick.declare.sqltext import Shape
+from tallystick.errors import UsageError
+
+_DIRECT = "tallystick_direct"
+_Statement = TypeVar("_Statement", bound=ClauseElement)
+
+
+class GroupReads:
+    """The reads of one half. `table` is the view with the declared columns, for any query of your own."""
+
+    def __init__(
+        self, name: str, shape: Shape, *, table: Table, rankings: Mapping[str, Table], metadata: MetaData | None = None
+    ) -> None:
+        self._aggregate = name
+        self._shape = shape
+        self._rankings = rankings
+        self.table = table
+
+    def get(self, **key: Any) -> Select[Any]:
+        """One group, always as one row: counts are 0 and other measures NULL where there is no such group.
+
+        Args:
+            key: a value for each group key; None finds the group of NULL.
+        Raises:
+            UsageError: a group key is missing or unknown.
+        """
+        view = self.table
+        columns = [self._echo(view.c[key_.name], key[key_.name]) for key_ in self._shape.keys if key_.name in key]
+        match = self._match(view, key)
+        by_name = {column.name: column for column in columns}
+        one = select(literal_column("1").label("one")).subquery("one")
+        return select(
+            *(by_name[name] if name in by_name else self._measured(view, name) for name in self._shape.columns)
+        ).select_from(one.outerjoin(view, match))
+
+    def value(self, measure: str, /, **key: Any) -> ColumnElement[Any]:
+        """One measure of one group, as a column expression; 0 or NULL where there is no such group.
+
+        Args:
+            measure: name of a measure.
+            key: a value for each group key, or a column of the query around it.
+        Raises:
+            UsageError: the measure or a group key is unknown or missing.
+        """
+        view = self.table.alias()
+        column = self._measure_column(view, measure)
+        found = select(column).where(self._match(view, key)).correlate_except(view).scalar_subquery()
+        return func.coalesce(found, 0, type_=column.type) if self._counts(measure) else found
+
+    def lateral(self, **key: Any) -> Lateral:
+        """One row of measures for each row of the query around it: `select(Chat, l.c.messages).join(l, true())`.
+
+        Args:
+            key: a column of the outer query, or a value, for each group key.
+        Raises:
+            UsageError: a group key is missing or unknown.
+        """
+        view = self.table.alias()
+        one = select(literal_column("1").label("one")).subquery()
+        measures = [self._measured(view, measure.name) for measure in self._shape.measures]
+        # OFFSET 0 keeps the planner from merging this into the outer query, where the key would come too late to be
+        # pushed into the view.
+        rows = select(*measures).select_from(one.outerjoin(view, self._match(view, key))).offset(literal_column("0"))
+        return rows.correlate_except(view, one).lateral()
+
+    def top(self, measure: str, k: int = 10, /) -> Select[Any]:
+        """The k groups with the greatest measure, NULLS LAST, ties by group key.
+
+        Raises:
+            UsageError: the measure is unknown or k below 1.
+        """
+        if k < 1:
+            raise UsageError(f'aggregate "{self._aggregate}": top of {k} groups.', hint="Ask for 1 or more.")
+        self._measure_column(self.table, measure)
+        view = self._rankings.get(measure, self.table)
+        order = [view.c[measure].desc().nulls_last(), *(view.c[key.name] for key in self._shape.keys)]
+        return select(*view.c).order_by(*order).limit(k)
+
+    def _match(self, view: FromClause, key: Mapping[str, Any]) -> ColumnElement[bool]:
+        names = [part.name for part in self._shape.keys]
+        if set(names) != set(key):
+            wanted = ", ".join(names) or "none"
+            given = ", ".join(key) or "none"
+            raise UsageError(
+                f'aggregate "{self._aggregate}": expected a value for its group keys ({wanted}), got {given}.',
+                hint="Pass each group key by name.",
+            )
+        condition: ColumnElement[bool] = true()
+        for name in names:
+            condition = condition & (view.c[name] == key[name])
+        return condition
+
+    def _measure_column(self, view: FromClause, measure: str) -> Column[Any]:
+        names = [part.name for part in self._shape.measures]
+        if measure not in names:
+            raise UsageError(
+                f'aggregate "{self._aggregate}": measure "{measure}" is unknown (has: {", ".join(names)}).',
+                hint="Use one of its measures.",
+            )
+        return view.c[measure]  # type: ignore[return-value]
+
+    def _counts(self, measure: str) -> bool:
+        return any(part.name == measure and part.function == "count" for part in self._shape.measures)
+
+    def _measured(self, view: FromClause, name: str) -> ColumnElement[Any]:
+        column = view.c[name]
+        return func.coalesce(column, 0, type_=column.type).label(name) if self._counts(name) else column
+
+    def _echo(self, column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:
+        if value is None:
+            return column
+        return func.coalesce(column, value, type_=column.type).label(column.name)  # type: ignore[attr-defined]
+
+
+def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[Any]]) -> tuple[GroupReads, GroupReads]:
+    """The kept and the direct reads of an aggregate.
+
+    Args:
+        types: SQLAlchemy types of the declared columns, as far as they are known.
+    """
+    metadata = MetaData()
+
+    def view(view_name: str) -> Table:
+        columns = [Column(column, types.get(column, NullType())) for column in shape.columns]
+        return Table(view_name, metadata, *columns, schema=schema)
+
+    direct = view(internal_name(name, "direct"))
+    kept = view(name)
+    rankings = {measure.name: view(ranking_name(name, measure.name)) for measure in shape.measures} if shape.keys else {}
+    for table in (kept, *rankings.values()):
+        table.info[_DIRECT] = direct
+    return GroupReads(name, shape, table=kept, rankings=rankings), GroupReads(name, shape, table=direct, rankings={})
+
+
+def direct_of(read: _Statement) -> _Statement:
+    """The same read over the source: every kept view in it is replaced by its direct twin.
+
+    Args:
+        read: a value, a Select, or any SQLAlchemy expression that holds kept reads.
+    """
+
+    def replace(element: Any, **_: Any) -> Any:
+        if isinstance(element, Table):
+            return element.info.get(_DIRECT)
+        if isinstance(element, Column) and isinstance(element.table, Table):
+            direct = element.table.info.get(_DIRECT)
+            return direct.c[element.name] if direct is not None else None
+        return None
+
+    return visitors.replacement_traverse(read, {}, replace)  # type: ignore[return-value,type-var]

@@ -1,0 +1,1 @@
+"""The life cycle of aggregates: inspect, install, backfill, fold, verify, report, uninstall."""

@@ -1,0 +1,104 @@
+"""Doctor: what is wrong in the database or will make reads slow, each with the command that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from psycopg.sql import Identifier
+from sqlalchemy import Engine
+
+from tallystick.compiler.removal import CAPTURED, trigger_names
+from tallystick.compiler.text import fill
+from tallystick.declare.grouped import Grouped
+from tallystick.declare.names import internal_name
+from tallystick.store import aggregates, catalog
+from tallystick.store.aggregates import Installed
+from tallystick.store.connection import Cursor, transaction
+
+LONG_BACKLOG = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding. `level` is "error" (answers are or may become wrong) or "advice"; `remedy` is the next command."""
+
+    level: str
+    subject: str
+    what: str
+    remedy: str
+
+
+def examine(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> list[Finding]:
+    """Examine an installation and, beside it, the declarations of the application."""
+    by_name = {aggregate.name: aggregate for aggregate in declared}
+    with transaction(engine, read_only=True) as cursor:
+        installed = aggregates.every(cursor, schema)
+        findings = list(_installation(cursor, schema, installed))
+        for found in installed:
+            findings += _aggregate(cursor, schema, found, by_name.get(found.name))
+    known = {found.name for found in installed}
+    for name in by_name:
+        if name not in known:
+            findings.append(Finding("advice", name, "declared and not installed", f"tally install {name}"))
+    return findings
+
+
+def _installation(cursor: Cursor, schema: str, installed: list[Installed]) -> Iterator[Finding]:
+    if not aggregates.is_schema_installed(cursor, schema):
+        yield Finding("advice", schema, f'nothing is installed in schema "{schema}"', "tally install")
+        return
+    row = cursor.execute("SELECT current_setting('jit')::boolean AND pg_jit_available()").fetchone()
+    if installed and row is not None and row[0]:
+        yield Finding(
+            "advice", "jit",
+            "just-in-time compilation is on: PostgreSQL may spend hundreds of milliseconds compiling the half of a view"
+            " that it never runs",
+            "ALTER DATABASE … SET jit = off",
+        )  # fmt: skip
+    row = cursor.execute("SELECT current_setting('session_replication_role')").fetchone()
+    if row is not None and row[0] == "replica":
+        yield Finding(
+            "error", "session_replication_role",
+            "is replica for this role: its writes fire no triggers and are not counted",
+            "ALTER ROLE … RESET session_replication_role",
+        )  # fmt: skip
+
+
+def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped | None) -> Iterator[Finding]:
+    name = found.name
+    rebuild = f"tally uninstall {name} && tally install {name} && tally backfill {name}"
+    if declared is not None and declared.fingerprint != found.fingerprint:
+        yield Finding(
+            "error", name, "is installed with another definition than the one declared", rebuild
+        )
+    if found.source is None:
+        yield Finding("error", name, "its source table has been dropped", f"tally uninstall {name}")
+        return
+    triggers = catalog.triggers(cursor, found.source_oid)
+    expected = trigger_names(name, uses_columns=_uses_columns(cursor, schema, name))
+    for trigger in expected:
+        if trigger not in triggers:
+            yield Finding("error", name, f'trigger "{trigger}" is missing on {found.source}', rebuild)
+        elif triggers[trigger] == "D":
+            yield Finding(
+                "error", name, f'trigger "{trigger}" is disabled on {found.source}',
+                f'ALTER TABLE {found.source} ENABLE TRIGGER "{trigger}"; tally backfill {name}',
+            )  # fmt: skip
+    if found.phase == "building":
+        yield Finding("advice", name, "serves from its source until it is backfilled", f"tally backfill {name}")
+    if not catalog.has_primary_key(cursor, found.source_oid):
+        yield Finding(
+            "advice", name, f"{found.source} has no primary key, so it can be backfilled in one transaction only",
+            f"ALTER TABLE {found.source} ADD PRIMARY KEY (…)",
+        )  # fmt: skip
+    delta = Identifier(schema, internal_name(name, "delta"))
+    row = cursor.execute(fill("SELECT count(*) FROM {delta}", delta=delta)).fetchone()
+    if row is not None and row[0] > LONG_BACKLOG:
+        yield Finding("advice", name, f"{row[0]:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
+
+
+def _uses_columns(cursor: Cursor, schema: str, name: str) -> bool:
+    function = catalog.qualified(schema, internal_name(name, CAPTURED[1]))
+    row = cursor.execute("SELECT to_regproc(%s) IS NOT NULL", (function,)).fetchone()
+    return row is not None and bool(row[0])

@@ -1,0 +1,93 @@
+"""Fold and backfill: one statement each, run by the functions that install made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from psycopg.sql import Identifier
+from sqlalchemy import Engine
+
+from tallystick.compiler.text import fill
+from tallystick.declare.names import internal_name
+from tallystick.store import aggregates
+from tallystick.store.connection import RETRYABLE, transaction
+from tallystick.store.locks import lock_fold
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """Deltas consumed (0 when idle), groups written, and how long it took in seconds."""
+
+    aggregate: str
+    deltas: int
+    groups: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillResult:
+    """Groups written, and how long it took in seconds."""
+
+    aggregate: str
+    groups: int
+    elapsed_s: float
+
+
+def fold(engine: Engine, schema: str, name: str) -> FoldResult:
+    """Fold all visible deltas of one aggregate into its state, in a transaction of its own.
+
+    Writers and readers wait for nothing meanwhile. Deltas of transactions that have not committed yet stay for the
+    next fold.
+
+    Raises:
+        NotInstalled: there is no such aggregate.
+        FoldLocked: another session folds or rebuilds it; nothing was done.
+    """
+    started = time.perf_counter()
+    with transaction(engine) as cursor:
+        aggregates.get(cursor, schema, name)
+        # A statement of its own: the fold's snapshot must be younger than the lock.
+        lock_fold(cursor, schema, name)
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        function = Identifier(schema, internal_name(name, "fold"))
+        row = cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)).fetchone()
+        assert row is not None
+    return FoldResult(name, row[0], row[1], time.perf_counter() - started)
+
+
+def backfill(engine: Engine, schema: str, name: str) -> BackfillResult:
+    """Compute the state of one aggregate from its source in one snapshot, and let readers use it.
+
+    Writers and readers wait for nothing meanwhile: changes that commit during the backfill are deltas that its
+    snapshot does not see. The snapshot is held as long as the direct query takes, which holds VACUUM back.
+
+    Raises:
+        NotInstalled: there is no such aggregate.
+        FoldLocked: another session folds or rebuilds it; nothing was done.
+    """
+    started = time.perf_counter()
+    attempt = 1
+    while True:
+        try:
+            groups = _rebuild(engine, schema, name)
+            return BackfillResult(name, groups, time.perf_counter() - started)
+        except RETRYABLE:
+            # A fold has committed between our snapshot and our lock, and taken deltas that we see.
+            if attempt == ATTEMPTS:
+                raise
+            attempt += 1
+
+
+def _rebuild(engine: Engine, schema: str, name: str) -> int:
+    with transaction(engine, snapshot=True) as cursor:
+        lock_fold(cursor, schema, name)
+        aggregates.get(cursor, schema, name)
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        function = Identifier(schema, internal_name(name, "rebuild"))
+        row = cursor.execute(fill("SELECT {f}()", f=function)).fetchone()
+        assert row is not None
+        aggregates.serve_kept(cursor, schema, name)
+    return int(row[0])

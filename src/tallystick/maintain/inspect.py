@@ -1,0 +1,205 @@
+"""From a declaration to what the compiler needs: PostgreSQL reads the query, we read the catalog.
+
+Everything happens in the caller's transaction and leaves nothing behind. The declared text becomes a view under the
+caller's search path; its canonical text is taken back; a second view over the single expressions tells their types;
+and a temporary table with generated columns makes PostgreSQL itself judge whether each expression is immutable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import psycopg
+from psycopg.sql import SQL, Composable, Identifier
+
+from tallystick.compiler.snapshot import ColumnType, Snapshot, Source
+from tallystick.compiler.text import canonical, comma, fill
+from tallystick.declare.grouped import Grouped
+from tallystick.declare.names import internal_name
+from tallystick.declare.sqltext import Shape, shape_of
+from tallystick.errors import DeclarationError
+from tallystick.store import catalog
+from tallystick.store.catalog import Relation, ViewColumn
+from tallystick.store.connection import Cursor
+
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "p": "a partitioned table",
+    "S": "a sequence",
+}
+
+
+def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relation]:
+    """Read a declaration through PostgreSQL.
+
+    Args:
+        cursor: in a transaction whose search path is the one that the declaration was written for; the path is
+            pg_catalog afterwards.
+    Returns:
+        the canonical shape, what the catalog says about it, and the source.
+    Raises:
+        DeclarationError: PostgreSQL does not take the query, or it cannot be kept.
+    """
+    probe = internal_name(aggregate.name, "probe")
+    view = catalog.qualified(aggregate.schema, probe)
+    _declare(cursor, aggregate, probe)
+    catalog.search_path_of_catalog(cursor)
+    source = _source(cursor, aggregate, view)
+    shape = shape_of(aggregate.name, catalog.view_text(cursor, view), canonical=True)
+    by_name = {column.name: column for column in catalog.view_columns(cursor, view)}
+    measures = tuple(by_name[measure.name].type for measure in shape.measures)
+    catalog.drop_view(cursor, aggregate.schema, probe)
+
+    names, expressions = _expressions(shape)
+    items = comma(fill("{e} AS {n}", e=e, n=Identifier(n)) for n, e in zip(names, expressions, strict=True))
+    where = SQL(" WHERE {w}").format(w=canonical(shape.where)) if shape.where else SQL("")
+    query = fill(
+        "SELECT {items} FROM {source} AS {alias}{where}",
+        items=items, source=canonical(shape.source), alias=Identifier(shape.alias), where=where,
+    )  # fmt: skip
+    catalog.create_view(cursor, aggregate.schema, probe, query)
+    columns = catalog.view_columns(cursor, view)
+    used = catalog.view_used_columns(cursor, view, source.oid)
+    _refuse_foreign_code(cursor, aggregate, view)
+    catalog.drop_view(cursor, aggregate.schema, probe)
+
+    _refuse_pseudo_types(aggregate, shape, columns)
+    _refuse_virtual(aggregate, used)
+    conditions = [(canonical(shape.where), "WHERE")] if shape.where else []
+    probed = [(e, c.type.text) for e, c in zip(expressions, columns, strict=True)]
+    _refuse_mutable(cursor, aggregate, shape, [*probed, *((e, "boolean") for e, _ in conditions)])
+
+    count = len(shape.keys)
+    arguments: dict[str, ColumnType] = {}
+    for name, column in zip(names[count:], columns[count:], strict=True):
+        if name.startswith("x"):
+            arguments[_argument_texts(shape)[int(name[1:]) - 1]] = column.type
+    snapshot = Snapshot(
+        Source(source.name, tuple(name for name, _ in used), unlogged=source.persistence == "u"),
+        tuple(column.type for column in columns[:count]),
+        arguments,
+        measures,
+    )
+    return shape, snapshot, source
+
+
+def _declare(cursor: Cursor, aggregate: Grouped, probe: str) -> None:
+    try:
+        with cursor.connection.transaction():
+            catalog.create_view(cursor, aggregate.schema, probe, canonical(aggregate.definition))
+    except psycopg.errors.InsufficientPrivilege:
+        raise
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
+        raise _refused_by_postgres(cursor, aggregate, error) from error
+
+
+def _refused_by_postgres(cursor: Cursor, aggregate: Grouped, error: psycopg.Error) -> DeclarationError:
+    """PostgreSQL's own words, with the columns there are and the nearest of them."""
+    said = error.diag.message_primary or str(error)
+    message = f'aggregate "{aggregate.name}": {said}'
+    hint = "Correct the declaration."
+    if isinstance(error, psycopg.errors.UndefinedColumn):
+        columns = catalog.columns_of(cursor, aggregate.shape.source)
+        message += f" on {aggregate.shape.source} (has: {', '.join(columns)})"
+        wanted = re.search(r'column "?([^"]+?)"? does not exist', said)
+        near = difflib.get_close_matches(wanted.group(1).split(".")[-1], columns, 1) if wanted else []
+        if near:
+            hint = f'Did you mean "{near[0]}"?'
+    elif isinstance(error, psycopg.errors.UndefinedTable):
+        hint = "Create the table first, or qualify its name with its schema."
+    return DeclarationError(message + ".", hint=hint)
+
+
+def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
+    relations = catalog.view_relations(cursor, view)
+    if len(relations) != 1:
+        found = ", ".join(relation.name for relation in relations) or "none"
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": expected one source table, got {found}.',
+            hint="Declare the aggregate over one table.",
+        )
+    source = relations[0]
+    what = _KINDS.get(source.kind)
+    if source.persistence == "t":
+        what = "a temporary table"
+    elif source.kind == "r" and source.inherits:
+        what = "part of an inheritance tree or a partition"
+    if what is not None:
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": {source.name} is {what}, whose changes cannot all be captured.',
+            hint="Declare the aggregate over a plain table.",
+        )
+    return source
+
+
+def _argument_texts(shape: Shape) -> list[str]:
+    return list(dict.fromkeys(m.argument for m in shape.measures if m.argument is not None))
+
+
+def _expressions(shape: Shape) -> tuple[list[str], list[Composable]]:
+    """Keys, arguments and filters under positional names."""
+    texts = [
+        *((f"k{i}", key.expression) for i, key in enumerate(shape.keys, start=1)),
+        *((f"x{i}", text) for i, text in enumerate(_argument_texts(shape), start=1)),
+        *((f"f{i}", measure.filter) for i, measure in enumerate(shape.measures, start=1) if measure.filter),
+    ]
+    return [name for name, _ in texts], [canonical(text) for _, text in texts]
+
+
+def _refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
+    for what, owner in catalog.view_foreign_code(cursor, view):
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code as the installer.',
+            hint="Use code that belongs to the installing role or to a superuser.",
+        )
+
+
+def _refuse_pseudo_types(aggregate: Grouped, shape: Shape, columns: list[ViewColumn]) -> None:
+    texts = [*(key.expression for key in shape.keys), *_argument_texts(shape)]
+    for text, column in zip(texts, columns, strict=False):
+        if column.is_pseudo:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": {text} has the type {column.type.text}, which no column can store.',
+                hint="Name its parts one by one.",
+            )
+
+
+def _refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
+    for name, generated in used:
+        if generated == "v":
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": column "{name}" is a virtual generated column.',
+                hint="Write its expression in the declaration, or make the column STORED.",
+            )
+
+
+def _refuse_mutable(
+    cursor: Cursor, aggregate: Grouped, shape: Shape, expressions: list[tuple[Composable, str]]
+) -> None:
+    """Generated columns must be immutable; so must whatever a trigger computes once and a reader later again."""
+    table = Identifier("pg_temp", shape.alias)
+    cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=table, source=canonical(shape.source)))
+    for number, (expression, type_) in enumerate(expressions):
+        try:
+            cursor.execute(
+                fill(
+                    "ALTER TABLE {t} ADD COLUMN {c} {type} GENERATED ALWAYS AS ({e}) STORED",
+                    t=table, c=Identifier(f"tallystick_{number}"), type=canonical(type_), e=expression,
+                )
+            )  # fmt: skip
+        except psycopg.errors.InvalidObjectDefinition as error:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": {expression.as_string(None)} is not immutable: its value depends on more'
+                " than the row, such as the time, the time zone or a setting.",
+                hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at)).",
+            ) from error
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": {expression.as_string(None)} cannot be computed from one row:'
+                f" {error.diag.message_primary}.",
+                hint="Use expressions over the row's own columns.",
+            ) from error
+    cursor.execute(fill("DROP TABLE {t}", t=table))

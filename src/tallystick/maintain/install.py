@@ -1,0 +1,148 @@
+"""Install and uninstall: all or nothing for each aggregate, and never in a writer's way.
+
+Everything that touches only the installation's own schema is made first. The source is locked last, with NOWAIT: a
+lock that is not free at once is not waited for (waiting would make writers queue behind us), but everything is rolled
+back and tried again a little later.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+from sqlalchemy import Engine
+
+from tallystick.compiler.grouped import Compiled, compile_grouped
+from tallystick.compiler.removal import removal_statements
+from tallystick.compiler.text import Statement
+from tallystick.declare.grouped import Grouped
+from tallystick.declare.sqltext import shape_of
+from tallystick.errors import DeclarationError, InstallError, SourceLocked
+from tallystick.maintain.inspect import inspect
+from tallystick.store import aggregates, catalog
+from tallystick.store.connection import Cursor, transaction
+from tallystick.store.locks import lock_against_writers, lock_installation, lock_out_everyone, pause
+
+LOCK_ATTEMPTS = 40
+LOCK_PAUSE_S = 0.25
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What install would run for one aggregate. `compiled` is None if it is installed already."""
+
+    aggregate: str
+    source: str
+    compiled: Compiled | None
+
+
+def plan(engine: Engine, aggregate: Grouped) -> Planned:
+    """Compile an aggregate against the database, which is left as it was.
+
+    Raises:
+        DeclarationError: it cannot be kept, or is installed with another definition.
+    """
+    with transaction(engine) as cursor:
+        planned, _ = _planned(cursor, aggregate)
+        raise psycopg.Rollback
+    return planned
+
+
+def install(engine: Engine, aggregate: Grouped) -> bool:
+    """Install an aggregate, which serves from its source until it is backfilled.
+
+    Returns:
+        False if it is installed already, with the same definition.
+    Raises:
+        DeclarationError: it cannot be kept, or is installed with another definition.
+        InstallError: the source stayed locked by others, or PostgreSQL refused a statement. Nothing is left behind.
+    """
+
+    def attempt() -> bool:
+        with transaction(engine) as cursor:
+            planned, source_oid = _planned(cursor, aggregate)
+            if planned.compiled is None:
+                return False
+            for statement in planned.compiled.objects:
+                _run(cursor, aggregate.name, statement)
+            aggregates.add(cursor, aggregate, source_oid)
+            lock_against_writers(cursor, planned.source)
+            for statement in planned.compiled.triggers:
+                _run(cursor, aggregate.name, statement)
+        return True
+
+    return _patiently(engine, attempt)
+
+
+def uninstall(engine: Engine, schema: str, name: str) -> None:
+    """Remove an aggregate with everything that belongs to it.
+
+    Raises:
+        NotInstalled: there is none of this name.
+        InstallError: the source stayed locked by others, or something outside depends on its views.
+    """
+
+    def attempt() -> None:
+        with transaction(engine) as cursor:
+            lock_installation(cursor, schema)
+            found = aggregates.get(cursor, schema, name)
+            if found.source is not None:
+                lock_out_everyone(cursor, found.source)
+            for statement in removal_statements(name, schema, shape_of(name, found.definition), found.source):
+                _run(cursor, name, statement)
+            aggregates.remove(cursor, schema, name)
+
+    _patiently(engine, attempt)
+
+
+def _planned(cursor: Cursor, aggregate: Grouped) -> tuple[Planned, int]:
+    lock_installation(cursor, aggregate.schema)
+    aggregates.ensure_schema(cursor, aggregate.schema)
+    found = aggregates.find(cursor, aggregate.schema, aggregate.name)
+    if found is not None:
+        if found.fingerprint != aggregate.fingerprint:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}" is installed with another definition: {found.definition}',
+                hint=f"Run: tally uninstall {aggregate.name}, then install and backfill it again.",
+            )
+        return Planned(aggregate.name, found.source or "", None), found.source_oid
+    shape, snapshot, source = inspect(cursor, aggregate)
+    compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
+    return Planned(aggregate.name, source.name, compiled), source.oid
+
+
+def _run(cursor: Cursor, name: str, statement: Statement) -> None:
+    try:
+        cursor.execute(statement.sql)
+    except psycopg.errors.InsufficientPrivilege:
+        raise
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.errors.DependentObjectsStillExist) as error:
+        said = error.diag.message_primary or str(error)
+        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+        raise InstallError(
+            f'aggregate "{name}": PostgreSQL refused what makes {statement.purpose}: {said}{detail}.',
+            hint=error.diag.message_hint or "Nothing was changed.",
+        ) from error
+
+
+def _patiently(engine: Engine, attempt: Callable[[], _Result]) -> _Result:
+    """Try until the source can be locked at once, with pauses of random length between the tries."""
+    remaining = LOCK_ATTEMPTS
+    while True:
+        try:
+            return attempt()
+        except SourceLocked as error:
+            remaining -= 1
+            with transaction(engine) as cursor:
+                if remaining == 0:
+                    held_by = "; ".join(str(blocker) for blocker in catalog.blockers(cursor, error.table))
+                    raise InstallError(
+                        f"{error.table} could not be locked in {LOCK_ATTEMPTS} tries;"
+                        f" locked by {held_by or 'sessions that have ended since'}.",
+                        hint="Let those transactions end, then run it again. Nothing was changed.",
+                    ) from error
+                pause(cursor, LOCK_PAUSE_S * random.uniform(0.5, 1.5))

@@ -1,0 +1,63 @@
+"""Status: what is installed, what readers are served, and how much waits to be folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from psycopg.sql import Identifier
+from sqlalchemy import Engine
+
+from tallystick.compiler.text import fill, literal
+from tallystick.declare.grouped import Grouped
+from tallystick.declare.names import internal_name
+from tallystick.store import aggregates
+from tallystick.store.connection import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateStatus:
+    """One aggregate. `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
+
+    `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly.
+    """
+
+    name: str
+    kind: str
+    source: str | None
+    phase: str
+    serving: str | None
+    groups: int
+    backlog: int
+    is_declared: bool
+    is_current: bool
+
+
+def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> list[AggregateStatus]:
+    """Installed and declared aggregates by name. `is_current` tells whether code and database agree."""
+    by_name = {aggregate.name: aggregate for aggregate in declared}
+    found: dict[str, AggregateStatus] = {}
+    with transaction(engine, snapshot=True, read_only=True) as cursor:
+        for installed in aggregates.every(cursor, schema):
+            state = Identifier(schema, internal_name(installed.name, "state"))
+            delta = Identifier(schema, internal_name(installed.name, "delta"))
+            row = cursor.execute(
+                fill(
+                    "SELECT (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass({state})),"
+                    " (SELECT count(*) FROM {delta})",
+                    state=literal(state.as_string(None)), delta=delta,
+                )
+            ).fetchone()  # fmt: skip
+            assert row is not None
+            aggregate = by_name.get(installed.name)
+            found[installed.name] = AggregateStatus(
+                installed.name, installed.kind, installed.source, installed.phase, installed.serving,
+                groups=row[0], backlog=row[1], is_declared=aggregate is not None,
+                is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint,
+            )  # fmt: skip
+    for name, aggregate in by_name.items():
+        if name not in found:
+            found[name] = AggregateStatus(
+                name, "grouped", aggregate.shape.source, "declared", None, 0, 0, is_declared=True, is_current=False
+            )
+    return [found[name] for name in sorted(found)]

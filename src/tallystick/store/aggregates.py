@@ -1,0 +1,114 @@
+"""The table of installed aggregates, and the installation's own schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from tallystick.declare.grouped import Grouped
+from tallystick.errors import InstallError, NotInstalled
+from tallystick.store.catalog import qualified, relation_exists
+from tallystick.store.connection import Cursor
+from tallystick.store.queries import schema_script
+
+LAYOUT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An aggregate as the database knows it. `source` is None if the table is gone."""
+
+    name: str
+    kind: str
+    definition: str
+    fingerprint: str
+    source_oid: int
+    source: str | None
+    phase: str
+    serving: str
+
+
+def ensure_schema(cursor: Cursor, schema: str) -> None:
+    """Create the installation's own schema, tables and functions where they are missing.
+
+    Raises:
+        InstallError: the schema was made by a newer version.
+    """
+    if relation_exists(cursor, qualified(schema, "layout")):
+        row = cursor.execute(_fill("SELECT version FROM {layout}", schema)).fetchone()
+        if row is None or row[0] != LAYOUT_VERSION:
+            raise InstallError(
+                f'schema "{schema}" has layout {row[0] if row else "unknown"}, this version works with {LAYOUT_VERSION}.',
+                hint="Use the version of tallystick that installed it.",
+            )
+        return
+    path = cursor.execute("SELECT current_setting('search_path')").fetchone()
+    cursor.execute("SET LOCAL search_path = pg_catalog")
+    cursor.execute(schema_script(schema))
+    cursor.execute("SELECT set_config('search_path', %s, true)", path)
+
+
+def is_schema_installed(cursor: Cursor, schema: str) -> bool:
+    return relation_exists(cursor, qualified(schema, "layout"))
+
+
+def every(cursor: Cursor, schema: str) -> list[Installed]:
+    """All installed aggregates by name; none where nothing is installed."""
+    if not is_schema_installed(cursor, schema):
+        return []
+    rows = cursor.execute(
+        _fill(
+            "SELECT a.name, a.kind, a.definition, a.fingerprint, a.source::oid::bigint,"
+            " (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class AS c"
+            " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = a.source), a.phase, a.serving"
+            " FROM {aggregate} AS a ORDER BY a.name",
+            schema,
+        )
+    ).fetchall()
+    return [Installed(*row) for row in rows]
+
+
+def find(cursor: Cursor, schema: str, name: str) -> Installed | None:
+    return next((found for found in every(cursor, schema) if found.name == name), None)
+
+
+def get(cursor: Cursor, schema: str, name: str) -> Installed:
+    """One installed aggregate.
+
+    Raises:
+        NotInstalled: there is none of this name.
+    """
+    found = find(cursor, schema, name)
+    if found is None:
+        raise NotInstalled(f'aggregate "{name}" is not installed in schema "{schema}".', hint=f"Run: tally install {name}")
+    return found
+
+
+def add(cursor: Cursor, aggregate: Grouped, source_oid: int) -> None:
+    """Record an aggregate that has its objects and not yet its state."""
+    cursor.execute(
+        _fill(
+            "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, phase, serving)"
+            " VALUES (%s, 'grouped', %s, %s, %s::oid::regclass, 'building', 'direct')",
+            aggregate.schema,
+        ),
+        (aggregate.name, aggregate.definition, aggregate.fingerprint, source_oid),
+    )
+
+
+def serve_kept(cursor: Cursor, schema: str, name: str) -> None:
+    """Mark an aggregate as complete and let its readers use the kept half."""
+    cursor.execute(
+        _fill("UPDATE {aggregate} SET phase = 'kept', serving = 'kept' WHERE name = %s", schema), (name,)
+    )
+
+
+def remove(cursor: Cursor, schema: str, name: str) -> None:
+    cursor.execute(_fill("DELETE FROM {aggregate} WHERE name = %s", schema), (name,))
+
+
+def _fill(template: str, schema: str) -> Composed:
+    return SQL(template).format(  # type: ignore[arg-type]
+        aggregate=Identifier(schema, "aggregate"), layout=Identifier(schema, "layout")
+    )

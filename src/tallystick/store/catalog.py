@@ -1,0 +1,118 @@
+"""Questions to PostgreSQL's catalog, each answered with plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from tallystick.compiler.snapshot import ColumnType
+from tallystick.store.connection import Cursor
+from tallystick.store.queries import named
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation that a view reads. `kind` and `persistence` are pg_class's letters."""
+
+    oid: int
+    name: str
+    kind: str
+    persistence: str
+    inherits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """A column of a view; `is_pseudo` marks types no table column can have, such as record."""
+
+    name: str
+    type: ColumnType
+    is_pseudo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds a lock on a table. `age_s` is the age of its transaction in seconds."""
+
+    pid: int
+    role: str
+    state: str
+    age_s: int | None
+    query: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} ({self.role}, {self.state}, for {self.age_s or 0} s: {self.query!r})"
+
+
+def qualified(schema: str, name: str) -> str:
+    """A quoted, qualified name as text, for `regclass` parameters."""
+    return Identifier(schema, name).as_string(None)
+
+
+def view_text(cursor: Cursor, view: str) -> str:
+    return str(_one(cursor, "view_text", view=view))
+
+
+def view_columns(cursor: Cursor, view: str) -> list[ViewColumn]:
+    rows = cursor.execute(named("view_columns"), {"view": view}).fetchall()
+    return [
+        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema), bool(pseudo))
+        for name, text, base, scale, fixed, collation, schema, pseudo in rows
+    ]
+
+
+def view_relations(cursor: Cursor, view: str) -> list[Relation]:
+    return [Relation(*row) for row in cursor.execute(named("view_relations"), {"view": view}).fetchall()]
+
+
+def view_used_columns(cursor: Cursor, view: str, source: int) -> list[tuple[str, str]]:
+    """Names of the columns used and `attgenerated` of each ("v" for virtual)."""
+    rows = cursor.execute(named("view_used_columns"), {"view": view, "source": source}).fetchall()
+    return [(name, generated) for name, generated in rows]
+
+
+def view_foreign_code(cursor: Cursor, view: str) -> list[tuple[str, str]]:
+    """Functions and operators of a view and their owners, where an owner is neither us nor a superuser."""
+    return [(what, owner) for what, owner in cursor.execute(named("view_foreign_code"), {"view": view}).fetchall()]
+
+
+def columns_of(cursor: Cursor, table: str) -> list[str]:
+    return [name for (name,) in cursor.execute(named("columns_of"), {"table": table}).fetchall()]
+
+
+def relation_exists(cursor: Cursor, name: str) -> bool:
+    return bool(_one(cursor, "relation_exists", name=name))
+
+
+def blockers(cursor: Cursor, table: str) -> list[Blocker]:
+    return [Blocker(*row) for row in cursor.execute(named("blockers"), {"table": table}).fetchall()]
+
+
+def triggers(cursor: Cursor, source: int) -> dict[str, str]:
+    """Triggers of a table and `tgenabled` of each ("D" for disabled)."""
+    return dict(cursor.execute(named("triggers"), {"source": source}).fetchall())
+
+
+def has_primary_key(cursor: Cursor, source: int) -> bool:
+    return bool(_one(cursor, "has_primary_key", source=source))
+
+
+def search_path_of_catalog(cursor: Cursor) -> None:
+    """For the rest of the transaction: names resolve in pg_catalog only, and PostgreSQL prints others qualified."""
+    cursor.execute("SET LOCAL search_path = pg_catalog")
+
+
+def drop_view(cursor: Cursor, schema: str, name: str) -> None:
+    cursor.execute(SQL("DROP VIEW {view}").format(view=Identifier(schema, name)))
+
+
+def create_view(cursor: Cursor, schema: str, name: str, query: Composed | SQL) -> None:
+    cursor.execute(SQL("CREATE VIEW {view} AS {query}").format(view=Identifier(schema, name), query=query))
+
+
+def _one(cursor: Cursor, query: str, **parameters: Any) -> Any:
+    row = cursor.execute(named(query), parameters).fetchone()
+    assert row is not None  # these queries give one row always
+    return row[0]

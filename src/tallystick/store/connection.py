@@ -1,0 +1,65 @@
+"""Transactions of our own on a psycopg connection that a SQLAlchemy engine lends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from tallystick.errors import MissingPrivilege, ServerUnavailable, UsageError
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+@contextmanager
+def transaction(engine: Engine, *, snapshot: bool = False, read_only: bool = False) -> Iterator[Cursor]:
+    """A transaction of our own, committed at the end and rolled back on an error.
+
+    Args:
+        engine: over `postgresql+psycopg`.
+        snapshot: one snapshot for the whole transaction (REPEATABLE READ), else one per statement.
+        read_only: refuse writes.
+    Raises:
+        ServerUnavailable: no connection.
+        UsageError: the engine is not a synchronous one over psycopg.
+        MissingPrivilege: the role lacks a right.
+    """
+    connection = _connection(engine)
+    try:
+        raw = cast("psycopg.Connection[tuple[Any, ...]]", connection.driver_connection)
+        try:
+            with raw.transaction(), raw.cursor() as cursor:
+                if snapshot:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                if read_only:
+                    cursor.execute("SET TRANSACTION READ ONLY")
+                yield cursor
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MissingPrivilege(
+                f"role {raw.info.user}: {error.diag.message_primary}.",
+                hint="Connect as the owner of the table and of the schema, or ask them for the right.",
+            ) from error
+    finally:
+        connection.close()
+
+
+def _connection(engine: Engine) -> Any:
+    if not isinstance(engine, Engine) or engine.dialect.name != "postgresql" or engine.dialect.driver != "psycopg":
+        got = engine.url.drivername if isinstance(engine, Engine) else type(engine).__name__
+        raise UsageError(
+            f"expected a synchronous engine over postgresql+psycopg, got {got}.",
+            hint='Pass create_engine("postgresql+psycopg://…").',
+        )
+    try:
+        return engine.raw_connection()
+    except (OperationalError, DBAPIError) as error:
+        where = engine.url.render_as_string(hide_password=True)
+        raise ServerUnavailable(
+            f"cannot connect to {where}: {str(error.orig).strip().splitlines()[0]}.",
+            hint="Check that the server runs and that the URL names the right host, port, user and database.",
+        ) from error

@@ -1,0 +1,28 @@
+"""Fixed SQL from the `.sql` files beside this module."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import LiteralString, cast
+
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+
+@cache
+def named(name: str) -> SQL:
+    """A query of `catalog.sql`, with psycopg's `%(name)s` parameters."""
+    text = files("tallystick.store").joinpath("sql/catalog.sql").read_text(encoding="utf-8")
+    sections = dict(
+        re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    )
+    return SQL(cast(LiteralString, sections[name]))
+
+
+def schema_script(schema: str) -> Composed:
+    """What every installation needs once, for a schema of this name."""
+    text = files("tallystick.store").joinpath("sql/schema.sql").read_text(encoding="utf-8")
+    return SQL(cast(LiteralString, text)).format(
+        schema=Identifier(schema), epoch_name=Literal(Identifier(schema, "epoch").as_string(None))
+    )

@@ -1,0 +1,105 @@
+-- Named queries over the catalog. A line "-- name: x" starts a query and its description follows.
+
+-- name: view_text
+-- The query of a view, as PostgreSQL prints it.
+SELECT pg_get_viewdef(%(view)s::regclass)
+
+-- name: view_columns
+-- Columns of a view with their types: name, type, the type under its domains, the scale that the modifier fixes,
+-- whether all values have one width, collation, schema of the type's own operators.
+WITH RECURSIVE under AS (
+    SELECT a.attnum, t.oid, t.typtype, t.typbasetype, t.typtypmod,
+           CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE -1 END AS modifier
+    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = %(view)s::regclass AND a.attnum > 0
+    UNION ALL
+    SELECT u.attnum, t.oid, t.typtype, t.typbasetype, t.typtypmod,
+           CASE WHEN u.typtypmod >= 0 THEN u.typtypmod ELSE u.modifier END
+    FROM under AS u JOIN pg_type AS t ON t.oid = u.typbasetype
+    WHERE u.typtype = 'd'
+)
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(b.oid, NULL),
+       CASE WHEN b.oid = 'numeric'::regtype AND u.modifier >= 4
+            THEN ((u.modifier - 4) & 2047) - CASE WHEN ((u.modifier - 4) & 2047) > 1000 THEN 2048 ELSE 0 END END,
+       b.typlen > 0,
+       CASE WHEN a.attcollation <> 0
+            THEN (SELECT format('%%I.%%I', n.nspname, c.collname)
+                  FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
+       CASE WHEN b.typtype = 'b' AND b.typelem = 0
+            THEN (SELECT nspname::text FROM pg_namespace WHERE oid = b.typnamespace) ELSE 'pg_catalog' END,
+       b.typtype = 'p'
+FROM pg_attribute AS a
+JOIN under AS u ON u.attnum = a.attnum AND u.typtype <> 'd'
+JOIN pg_type AS b ON b.oid = u.oid
+WHERE a.attrelid = %(view)s::regclass AND a.attnum > 0
+ORDER BY a.attnum
+
+-- name: view_relations
+-- Relations that a view reads: oid, name, kind, persistence, whether it is or has an inheritance child.
+SELECT DISTINCT c.oid::bigint, format('%%I.%%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text,
+       EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid OR i.inhparent = c.oid)
+FROM pg_rewrite AS r
+JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class AS c ON c.oid = d.refobjid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE r.ev_class = %(view)s::regclass AND c.oid <> r.ev_class
+
+-- name: view_used_columns
+-- Columns of its source that a view reads, in the table's order, and how each is generated.
+SELECT a.attname::text, a.attgenerated::text
+FROM pg_attribute AS a
+WHERE a.attrelid = %(source)s::oid AND a.attnum > 0 AND NOT a.attisdropped
+  AND EXISTS (SELECT FROM pg_rewrite AS r
+              JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+              WHERE r.ev_class = %(view)s::regclass)
+ORDER BY a.attnum
+
+-- name: view_foreign_code
+-- Functions, operators and types in a view that belong to someone who is neither us nor a superuser.
+WITH used AS (
+    SELECT d.refclassid, d.refobjid
+    FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+    WHERE r.ev_class = %(view)s::regclass
+), code AS (
+    SELECT p.oid::regprocedure::text AS what, p.proowner AS owner
+    FROM used JOIN pg_proc AS p ON refclassid = 'pg_proc'::regclass AND p.oid = refobjid
+    UNION
+    SELECT 'operator ' || o.oid::regoperator::text, p.proowner
+    FROM used JOIN pg_operator AS o ON refclassid = 'pg_operator'::regclass AND o.oid = refobjid
+    JOIN pg_proc AS p ON p.oid = o.oprcode
+    UNION
+    SELECT 'type ' || format_type(t.oid, NULL), t.typowner
+    FROM used JOIN pg_type AS t ON refclassid = 'pg_type'::regclass AND t.oid = refobjid
+    WHERE t.typtype = 'd'
+)
+SELECT what, pg_get_userbyid(owner)::text
+FROM code
+WHERE owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = owner)
+ORDER BY 1
+
+-- name: columns_of
+-- Columns of a table by name, for messages; none if there is no such table.
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+
+-- name: relation_exists
+SELECT to_regclass(%(name)s) IS NOT NULL
+
+-- name: blockers
+-- Who holds a lock on a table that keeps writers out or is kept out by them: pid, role, state, seconds, query.
+SELECT l.pid, coalesce(a.usename, a.backend_type)::text, coalesce(a.state, 'active'),
+       round(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint, left(a.query, 60)
+FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.relation = %(table)s::regclass AND l.granted AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+ORDER BY a.xact_start
+
+-- name: triggers
+-- Our triggers on a table: name and whether it fires.
+SELECT tgname::text, tgenabled::text FROM pg_trigger WHERE tgrelid = %(source)s::oid AND NOT tgisinternal ORDER BY 1
+
+-- name: has_primary_key
+SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = %(source)s::oid AND indisprimary)

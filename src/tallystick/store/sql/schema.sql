@@ -1,0 +1,144 @@
+-- What every installation needs once. {schema} is filled with the quoted name of the schema.
+
+CREATE SCHEMA IF NOT EXISTS {schema};
+
+CREATE TABLE IF NOT EXISTS {schema}.layout (
+    version integer NOT NULL
+);
+COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema';
+INSERT INTO {schema}.layout (version) SELECT 1 WHERE NOT EXISTS (SELECT FROM {schema}.layout);
+
+CREATE TABLE IF NOT EXISTS {schema}.aggregate (
+    name text PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('grouped')),
+    definition text NOT NULL,
+    fingerprint text NOT NULL,
+    source regclass NOT NULL,
+    phase text NOT NULL CHECK (phase IN ('building', 'kept')),
+    serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
+    installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (serving = 'direct' OR phase = 'kept')
+);
+COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
+
+CREATE TABLE IF NOT EXISTS {schema}.reset (
+    aggregate text NOT NULL,
+    epoch bigint NOT NULL,
+    PRIMARY KEY (aggregate, epoch)
+);
+COMMENT ON TABLE {schema}.reset IS 'tallystick: left by TRUNCATE; state, and deltas of a lower epoch, are void';
+
+-- A delta carries the epoch at which it was written. TRUNCATE draws the next one under its ACCESS EXCLUSIVE lock, so
+-- whatever was written to the table before has a lower epoch and whatever is written after has at least that one.
+DO $do$
+BEGIN
+    IF to_regclass({epoch_name}) IS NULL THEN
+        CREATE SEQUENCE {schema}.epoch;
+        PERFORM nextval({epoch_name});
+    END IF;
+END
+$do$;
+
+-- The functions below are pure and may be executed by every role: views that readers use call them.
+
+-- The decimal number that a floating point value is written as. Its text is the shortest that reads back as the same
+-- value, unless a session has turned that off.
+CREATE OR REPLACE FUNCTION {schema}.shortest_text(double precision) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET extra_float_digits = 1
+    AS $$ BEGIN RETURN $1::text; END $$;
+CREATE OR REPLACE FUNCTION {schema}.shortest_text(real) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET extra_float_digits = 1
+    AS $$ BEGIN RETURN $1::text; END $$;
+CREATE OR REPLACE FUNCTION {schema}.shortest(double precision) RETURNS numeric
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN current_setting('extra_float_digits')::integer > 0
+                    THEN $1::text ELSE {schema}.shortest_text($1) END::numeric;
+    END;
+CREATE OR REPLACE FUNCTION {schema}.shortest(real) RETURNS numeric
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN current_setting('extra_float_digits')::integer > 0
+                    THEN $1::text ELSE {schema}.shortest_text($1) END::numeric;
+    END;
+
+-- One row's entry in a census: 10^0 for NaN, 10^12 for infinity, 10^24 for minus infinity, 10^(36 + 12 * scale) for
+-- a finite value where scales are wanted, else nothing.
+CREATE OR REPLACE FUNCTION {schema}.census(value numeric, scales boolean) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN value = 'NaN' THEN 1::numeric
+                    WHEN value = 'Infinity' THEN 1000000000000::numeric
+                    WHEN value = '-Infinity' THEN 1000000000000000000000000::numeric
+                    WHEN scales THEN ('1e' || (36 + 12 * least(scale(value), 1000))::text)::numeric
+               END;
+    END;
+
+-- The widest scale that a census has counted; 0 where it has counted none.
+CREATE OR REPLACE FUNCTION {schema}.widest_scale(census numeric) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN census >= 1000000000000000000000000000000000000::numeric
+                    THEN (length(trunc(census)::text) - 37) / 12 ELSE 0 END;
+    END;
+
+-- A total of finite values, corrected for the NaNs and infinities that a census has counted beside them.
+CREATE OR REPLACE FUNCTION {schema}.with_specials(total numeric, census numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE
+            WHEN census IS NULL OR mod(census, 1000000000000000000000000000000000000::numeric) = 0 THEN coalesce(total, 0)
+            WHEN mod(census, 1000000000000::numeric) > 0 THEN 'NaN'::numeric
+            WHEN mod(div(census, 1000000000000::numeric), 1000000000000::numeric) > 0
+                 AND mod(div(census, 1000000000000000000000000::numeric), 1000000000000::numeric) > 0 THEN 'NaN'::numeric
+            WHEN mod(div(census, 1000000000000::numeric), 1000000000000::numeric) > 0 THEN 'Infinity'::numeric
+            ELSE '-Infinity'::numeric
+        END;
+    END;
+
+-- Variance and standard deviation as numeric_stddev_internal in PostgreSQL's numeric.c computes them, digit for digit:
+-- the scales of the totals decide the scale of the quotient. A scale of NULL stands for the totals' shortest scales.
+CREATE OR REPLACE FUNCTION {schema}.variance(counted bigint, total numeric, squares numeric, digits integer, sample boolean)
+    RETURNS numeric LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
+    AS $$
+    DECLARE
+        s numeric := CASE WHEN digits IS NULL THEN trim_scale(total) ELSE round(total, digits) END;
+        q numeric := CASE WHEN digits IS NULL THEN trim_scale(squares) ELSE round(squares, 2 * digits) END;
+        spread numeric;
+    BEGIN
+        IF counted = 0 OR (sample AND counted = 1) THEN
+            RETURN NULL;
+        ELSIF total IN ('NaN', 'Infinity', '-Infinity') THEN
+            RETURN 'NaN';
+        END IF;
+        spread := counted * q - s * s;
+        RETURN CASE WHEN spread <= 0 THEN 0 ELSE spread / (counted::numeric * (counted - sample::integer)) END;
+    END
+    $$;
+
+-- sqrt() may carry more digits than the quotient it is taken of; rounding twice is put right where it shows.
+CREATE OR REPLACE FUNCTION {schema}.deviation(counted bigint, total numeric, squares numeric, digits integer, sample boolean)
+    RETURNS numeric LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
+    AS $$
+    DECLARE
+        v numeric := {schema}.variance(counted, total, squares, digits, sample);
+        root numeric;
+        half numeric;
+    BEGIN
+        IF v IS NULL OR v = 0 OR v = 'NaN' THEN
+            RETURN v;
+        END IF;
+        root := round(sqrt(v), scale(v));
+        half := ('5e-' || (scale(v) + 1))::numeric;
+        RETURN CASE WHEN (root - half) * (root - half) > v THEN root - 2 * half ELSE root END;
+    END
+    $$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    {schema}.shortest_text(double precision), {schema}.shortest_text(real),
+    {schema}.shortest(double precision), {schema}.shortest(real),
+    {schema}.census(numeric, boolean), {schema}.widest_scale(numeric), {schema}.with_specials(numeric, numeric),
+    {schema}.variance(bigint, numeric, numeric, integer, boolean),
+    {schema}.deviation(bigint, numeric, numeric, integer, boolean)
+    TO PUBLIC;
