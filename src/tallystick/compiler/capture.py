@@ -208,7 +208,8 @@ def _trigger(layout: Layout, event: str, timing: Composed, function: Identifier)
     if event == "update":
         # The image, not the value: 1.0 and 1.00 are equal and make averages of different scale.
         old, new = (
-            comma(fill("{r}.{c}", r=SQL(r), c=Identifier(c)) for c in layout.snapshot.source.used) for r in ("OLD", "NEW")
+            comma(fill("{r}.{c}", r=SQL(r), c=Identifier(c)) for c in layout.snapshot.source.used)
+            for r in ("OLD", "NEW")
         )
         changed = fill(" WHEN (record_image_ne(ROW({old}), ROW({new})))", old=old, new=new)
     sql = fill(

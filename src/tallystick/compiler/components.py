@@ -184,8 +184,8 @@ class _Builder:
             return self._counted(measure, kind, condition)
         if kind.base not in SUMMABLE:
             raise DeclarationError(
-                f'aggregate "{self.aggregate}": {measure.function}({measure.argument}) over {kind.base} cannot be kept.',
-                hint="Sums are kept over integers, numeric and floating point; for intervals use extract(epoch from …).",
+                f'aggregate "{self.aggregate}": {measure.function}({measure.argument}) of {kind.base} cannot be kept.',
+                hint="Sums are kept of integers, numeric and floating point; for intervals use extract(epoch from …).",
             )
         return self._summed(measure, kind, condition, result)
 
@@ -222,7 +222,7 @@ class _Builder:
         special = kind.base not in INTEGERS
         finite = fill(_FINITE, x=x) if special else fill("{x} IS NOT NULL", x=x)
         counted = self._count(_and(condition, fill("{x} IS NOT NULL", x=x)))
-        total = self._sum(SQL("bigint") if small else SQL("numeric"), x, _and(condition, finite))
+        total: Composable = self._sum(SQL("bigint") if small else SQL("numeric"), x, _and(condition, finite))
         scales = kind.base == "numeric" and kind.scale is None and measure.function != "sum"
         census = self._census(x, condition, scales=scales) if special else SQL("NULL::numeric")
         scale = self._scale(kind, census)

@@ -7,7 +7,7 @@ seen and waits for the next fold. Deleting and adding up are one statement, so r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
@@ -72,7 +72,7 @@ def _fold(layout: Layout) -> Composed:
     columns: list[Composable] = [part.name for part in parts.additive]
     columns += [extreme.kept for extreme in parts.extremes]
     columns += [facet.distinct for facet in parts.facets]
-    steps += _written(layout, layout.object("state"), SQL("next"), SQL("main"), [*layout.narrow_column(), *layout.keys], columns)
+    steps += _written(layout.object("state"), SQL("next"), "state", [*layout.narrow_column(), *layout.keys], columns)
     return fill(
         "  WITH {steps}\n  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next)",
         steps=SQL(",\n  ").join(steps),
@@ -95,29 +95,28 @@ def _fold_facet(layout: Layout, facet: Facet) -> list[Composable]:
             met=met, columns=comma(dotted(SQL("g"), c) for c in columns), gathered=gathered, table=table,
             same=layout.same(SQL("s"), SQL("g"), columns),
         ),
-        *_written(layout, table, met, Identifier(f"facet{facet.index}"), columns, []),
+        *_written(table, met, f"facet{facet.index}", columns, []),
     ]  # fmt: skip
 
 
 def _written(
-    layout: Layout, table: Composable, rows: Composable, name: Composable, fixed: list[Composable], changing: list[Composable]
+    table: Composable, rows: Composable, name: str, fixed: Sequence[Composable], changing: Sequence[Composable]
 ) -> list[Composable]:
     """Insert, update or delete the rows of a state table: `place` is where a row stands, NULL for a new one."""
     columns = [SQL("h"), *fixed, SQL("n"), *changing]
     changes = [fill("{c} = f.{c}", c=column) for column in [SQL("n"), *changing]]
-    suffix = name.as_string(None).strip('"')
     return [
         fill(
             "{step} AS (INSERT INTO {table} ({columns}) SELECT {columns} FROM {rows} WHERE place IS NULL AND n <> 0)",
-            step=Identifier(f"{suffix}_new"), table=table, columns=comma(columns), rows=rows,
+            step=Identifier(f"{name}_new"), table=table, columns=comma(columns), rows=rows,
         ),
         fill(
             "{step} AS (UPDATE {table} AS s SET {changes} FROM {rows} AS f WHERE s.ctid = f.place AND f.n <> 0)",
-            step=Identifier(f"{suffix}_changed"), table=table, changes=comma(changes), rows=rows,
+            step=Identifier(f"{name}_changed"), table=table, changes=comma(changes), rows=rows,
         ),
         fill(
             "{step} AS (DELETE FROM {table} AS s USING {rows} AS f WHERE s.ctid = f.place AND f.n = 0)",
-            step=Identifier(f"{suffix}_emptied"), table=table, rows=rows,
+            step=Identifier(f"{name}_emptied"), table=table, rows=rows,
         ),
     ]  # fmt: skip
 
@@ -241,9 +240,7 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
         items.append(extreme.over(extreme.condition))
     for facet in parts.facets:
         names.append(facet.distinct)
-        items.append(
-            fill("count(DISTINCT {x}) FILTER (WHERE {c})", x=facet.argument, c=facet.condition)
-        )
+        items.append(fill("count(DISTINCT {x}) FILTER (WHERE {c})", x=facet.argument, c=facet.condition))
     yield fill(
         "  INSERT INTO {state} ({names}) SELECT {items} FROM {rows}{group_by} HAVING count(*) > 0",
         state=layout.object("state"), names=comma(names), items=comma(items), rows=rows,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -22,7 +23,7 @@ class Statement:
 
 def canonical(text: str) -> SQL:
     """Take over text that PostgreSQL itself printed (`pg_get_viewdef`, `format_type`), and nothing else."""
-    return SQL(cast(LiteralString, text))
+    return SQL(text)
 
 
 def fill(template: LiteralString, **parts: Composable) -> Composed:

@@ -156,7 +156,7 @@ def _ranking(layout: Layout, measure: str, columns: Composable) -> Statement:
     touched = fill("SELECT {hash} AS h FROM {delta}", hash=layout.hash_of(*layout.keys), delta=delta)
     settled = fill("h NOT IN ({touched})", touched=touched)
     alive = fill("NOT {reset}", reset=layout.is_reset())
-    wide = SQL("")
+    wide: Composable = SQL("")
     narrow: list[Composable] = []
     if layout.has_wide_keys:
         narrow = [SQL("narrow")]

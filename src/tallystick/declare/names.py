@@ -27,7 +27,7 @@ def checked_name(name: str) -> str:
         )
     if "__" in name:
         raise DeclarationError(
-            f'aggregate "{name}": two underscores in a row are kept for its own objects (such as {name.split("__")[0]}__delta).',
+            f'aggregate "{name}": two underscores in a row are kept for the names of its own objects.',
             hint="Use one underscore.",
         )
     if name in _OWN_TABLES:

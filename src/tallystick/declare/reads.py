@@ -10,10 +10,20 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    Column, ColumnElement, FromClause, Lateral, MetaData, Select, Table, func, literal_column, select, true,
+    Column,
+    ColumnElement,
+    FromClause,
+    MetaData,
+    Select,
+    Table,
+    func,
+    literal_column,
+    select,
+    true,
 )  # fmt: skip
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import NullType, TypeEngine
 
 from tallystick.declare.names import internal_name, ranking_name
@@ -27,9 +37,7 @@ _Statement = TypeVar("_Statement", bound=ClauseElement)
 class GroupReads:
     """The reads of one half. `table` is the view with the declared columns, for any query of your own."""
 
-    def __init__(
-        self, name: str, shape: Shape, *, table: Table, rankings: Mapping[str, Table], metadata: MetaData | None = None
-    ) -> None:
+    def __init__(self, name: str, shape: Shape, *, table: Table, rankings: Mapping[str, Table]) -> None:
         self._aggregate = name
         self._shape = shape
         self._rankings = rankings
@@ -66,7 +74,7 @@ class GroupReads:
         found = select(column).where(self._match(view, key)).correlate_except(view).scalar_subquery()
         return func.coalesce(found, 0, type_=column.type) if self._counts(measure) else found
 
-    def lateral(self, **key: Any) -> Lateral:
+    def lateral(self, **key: Any) -> LateralFromClause:
         """One row of measures for each row of the query around it: `select(Chat, l.c.messages).join(l, true())`.
 
         Args:
@@ -109,14 +117,14 @@ class GroupReads:
             condition = condition & (view.c[name] == key[name])
         return condition
 
-    def _measure_column(self, view: FromClause, measure: str) -> Column[Any]:
+    def _measure_column(self, view: FromClause, measure: str) -> ColumnElement[Any]:
         names = [part.name for part in self._shape.measures]
         if measure not in names:
             raise UsageError(
                 f'aggregate "{self._aggregate}": measure "{measure}" is unknown (has: {", ".join(names)}).',
                 hint="Use one of its measures.",
             )
-        return view.c[measure]  # type: ignore[return-value]
+        return view.c[measure]
 
     def _counts(self, measure: str) -> bool:
         return any(part.name == measure and part.function == "count" for part in self._shape.measures)
@@ -128,7 +136,7 @@ class GroupReads:
     def _echo(self, column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:
         if value is None:
             return column
-        return func.coalesce(column, value, type_=column.type).label(column.name)  # type: ignore[attr-defined]
+        return func.coalesce(column, value, type_=column.type).label(column.name)
 
 
 def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[Any]]) -> tuple[GroupReads, GroupReads]:
@@ -145,7 +153,9 @@ def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[
 
     direct = view(internal_name(name, "direct"))
     kept = view(name)
-    rankings = {measure.name: view(ranking_name(name, measure.name)) for measure in shape.measures} if shape.keys else {}
+    rankings = (
+        {measure.name: view(ranking_name(name, measure.name)) for measure in shape.measures} if shape.keys else {}
+    )
     for table in (kept, *rankings.values()):
         table.info[_DIRECT] = direct
     return GroupReads(name, shape, table=kept, rankings=rankings), GroupReads(name, shape, table=direct, rankings={})
@@ -166,4 +176,4 @@ def direct_of(read: _Statement) -> _Statement:
             return direct.c[element.name] if direct is not None else None
         return None
 
-    return visitors.replacement_traverse(read, {}, replace)  # type: ignore[return-value,type-var]
+    return visitors.replacement_traverse(read, {}, replace)  # type: ignore[return-value]

@@ -18,9 +18,7 @@ class Registry:
         self.schema = schema
         self._aggregates: dict[str, Grouped] = {}
 
-    def grouped(
-        self, name: str, select: Select[Any] | str, mirror: Mapping[str, Any] | None = None
-    ) -> Grouped:
+    def grouped(self, name: str, select: Select[Any] | str, mirror: Mapping[str, Any] | None = None) -> Grouped:
         """Declare a `SELECT … FROM one table … GROUP BY` that is to be kept.
 
         Args:

@@ -4,37 +4,35 @@ The same code reads a declaration (to refuse at once what its shape rules out) a
 PostgreSQL gives back from `pg_get_viewdef` (from which everything is compiled). It understands structure only:
 tokens, parentheses, clauses, commas. Expressions stay opaque slices of the text, so that an operator, a cast or a
 function keeps exactly the meaning that PostgreSQL gave it.
-
-Tokens follow PostgreSQL's lexical rules: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tallystick.declare.tokens import LexicalError, Token, tokenize
 from tallystick.errors import DeclarationError
 
 AGGREGATES = frozenset(
-    "count sum avg min max stddev stddev_samp stddev_pop variance var_samp var_pop bool_and every bool_or".split()
+    [
+        "count",
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "stddev",
+        "stddev_samp",
+        "stddev_pop",
+        "variance",
+        "var_samp",
+        "var_pop",
+        "bool_and",
+        "every",
+        "bool_or",
+    ]
 )
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|--[^\n]*)
-    | (?P<comment>/\*)
-    | (?P<string>[eE]'(?:[^'\\]|''|\\.)*' | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*' | (?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag))
-    | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*")
-    | (?P<number>\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
-    | (?P<word>[^\W\d][\w$]*)
-    | (?P<open>[(\[])
-    | (?P<close>[)\]])
-    | (?P<punct>::|:=|\.\.|[,;.:]|\$\d+)
-    | (?P<operator>[-+*/<>=~!@#%^&|`?]+)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _CLAUSES = ("select", "from", "where", "group by")
 _REFUSED_CLAUSES = {
     "having": "a HAVING clause",
@@ -58,17 +56,6 @@ _INSTEAD = {
     "intersect": "Declare one aggregate per SELECT.",
     "except": "Declare one aggregate per SELECT.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token: its kind, its text (words folded to lower case) and where it stands in the source."""
-
-    kind: str
-    text: str
-    start: int
-    end: int
-    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +113,10 @@ class _Reader:
         self.aggregate = aggregate
         self.canonical = canonical
         self.text = text
-        self.tokens = list(self._tokenize())
+        try:
+            self.tokens = tokenize(text)
+        except LexicalError as error:
+            raise self.refuse(str(error), "Check quotes and parentheses.") from error
         while self.tokens and self.tokens[-1].text == ";":
             self.tokens.pop()
 
@@ -145,7 +135,9 @@ class _Reader:
         for position, item in enumerate(_split(clauses["select"]), start=1):
             expression, name = self._labelled(item)
             if name in columns:
-                raise self.refuse(f'two result columns are called "{name}"', "Give each its own name with AS or .label().")
+                raise self.refuse(
+                    f'two result columns are called "{name}"', "Give each its own name with AS or .label()."
+                )
             columns.append(name)
             found = self._group_item(expression, name, position, group_by)
             if found is not None:
@@ -155,45 +147,20 @@ class _Reader:
                 measures.append(self._measure(expression, name))
         for index, item_text in enumerate(group_by):
             if index not in matched:
-                raise self.refuse(f"group key {item_text} is not selected", "Add it to the SELECT list: readers find groups by it.")
+                raise self.refuse(
+                    f"group key {item_text} is not selected", "Add it to the SELECT list: readers find groups by it."
+                )
         if not measures:
             raise self.refuse("nothing is aggregated", "Add at least one measure, for example count(*).")
         where = self._slice(clauses["where"]) if clauses.get("where") else None
         return Shape(tuple(keys), tuple(measures), source, alias, where, tuple(columns))
 
-    def _tokenize(self) -> Iterator[Token]:
-        position, depth = 0, 0
-        while position < len(self.text):
-            found = _TOKEN.match(self.text, position)
-            if found is None:
-                raise self.refuse(f"cannot read the SQL at {self.text[position : position + 20]!r}", "Check quotes and parentheses.")
-            kind = found.lastgroup if found.lastgroup != "tag" else "string"
-            end = found.end()
-            if kind == "comment":
-                end = self._comment_end(position)
-            elif kind not in (None, "space"):
-                depth -= kind == "close"
-                text = found.group().lower() if kind == "word" else found.group()
-                yield Token(str(kind), text, position, end, depth)
-                depth += kind == "open"
-            position = end
-        if depth != 0:
-            raise self.refuse("parentheses do not match", "Check the SQL.")
-
-    def _comment_end(self, start: int) -> int:
-        """Comments nest in PostgreSQL."""
-        depth, position = 0, start
-        for mark in re.finditer(r"/\*|\*/", self.text[start:]):
-            depth += 1 if mark.group() == "/*" else -1
-            position = start + mark.end()
-            if depth == 0:
-                return position
-        raise self.refuse("a comment is not closed", "Check the SQL.")
-
     def _clauses(self) -> dict[str, list[Token]]:
         if not self.tokens or self.tokens[0].text != "select":
             first = self.tokens[0].text.upper() if self.tokens else "nothing"
-            raise self.refuse(f"expected one SELECT, got {first}", "Declare a plain SELECT … FROM one table … GROUP BY.")
+            raise self.refuse(
+                f"expected one SELECT, got {first}", "Declare a plain SELECT … FROM one table … GROUP BY."
+            )
         clauses: dict[str, list[Token]] = {}
         current: list[Token] = []
         previous: Token | None = None
@@ -203,7 +170,9 @@ class _Reader:
             if token.text == ";":
                 raise self.refuse("found a second statement", "Declare one SELECT.")
             if token.kind == "word" and token.text == "select" and position > 0:
-                raise self.refuse("a subquery cannot be kept", "Keep the aggregate over its table and join when reading.")
+                raise self.refuse(
+                    "a subquery cannot be kept", "Keep the aggregate over its table and join when reading."
+                )
             if token.kind == "word" and token.text == "over" and previous is not None and previous.text == ")":
                 raise self.refuse("a window function cannot be kept", "Apply window functions when reading.")
             clause = self._clause_at(position, previous)
@@ -242,7 +211,9 @@ class _Reader:
     def _source(self, tokens: Sequence[Token]) -> tuple[str, str]:
         for token in tokens:
             if token.text in ("join", ","):
-                raise self.refuse("a join cannot be kept yet", "Declare the aggregate over one table and join when reading.")
+                raise self.refuse(
+                    "a join cannot be kept yet", "Declare the aggregate over one table and join when reading."
+                )
             if token.kind == "open":
                 raise self.refuse(f"FROM {self._slice(tokens)} is not a table", "Declare the aggregate over one table.")
         names = [token for token in tokens if not (token.kind == "word" and token.text in ("as", "only"))]
@@ -261,7 +232,9 @@ class _Reader:
             following = tokens[index + 1] if index + 1 < len(tokens) else None
             opens = following is not None and following.kind == "open"
             sets = following is not None and following.text == "sets"
-            if token.kind == "word" and ((token.text in ("cube", "rollup") and opens) or (token.text == "grouping" and sets)):
+            if token.kind == "word" and (
+                (token.text in ("cube", "rollup") and opens) or (token.text == "grouping" and sets)
+            ):
                 raise self.refuse(f"{token.text.upper()} cannot be kept", "Declare one aggregate per grouping.")
             if token.depth == 0 and token.kind == "open" and following is not None and following.kind == "close":
                 raise self.refuse("an empty grouping set cannot be kept", "Leave GROUP BY out for one row of totals.")
@@ -328,7 +301,9 @@ class _Reader:
             distinct = arguments[0].text == "distinct"
             arguments = arguments[1:]
         if any(t.text == "order" and t.depth == level + 1 for t in arguments):
-            raise self.refuse(f"{text} orders its input", "These aggregates do not depend on order; leave ORDER BY out.")
+            raise self.refuse(
+                f"{text} orders its input", "These aggregates do not depend on order; leave ORDER BY out."
+            )
         if len(list(_split(arguments))) > 1:
             raise self.refuse(f"{text} has several arguments", "Use an aggregate of one argument.")
         if not arguments:

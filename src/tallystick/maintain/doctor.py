@@ -14,7 +14,7 @@ from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.store import aggregates, catalog
 from tallystick.store.aggregates import Installed
-from tallystick.store.connection import Cursor, transaction
+from tallystick.store.connection import Cursor, one_row, transaction
 
 LONG_BACKLOG = 100_000
 
@@ -48,16 +48,16 @@ def _installation(cursor: Cursor, schema: str, installed: list[Installed]) -> It
     if not aggregates.is_schema_installed(cursor, schema):
         yield Finding("advice", schema, f'nothing is installed in schema "{schema}"', "tally install")
         return
-    row = cursor.execute("SELECT current_setting('jit')::boolean AND pg_jit_available()").fetchone()
-    if installed and row is not None and row[0]:
+    (jit,) = one_row(cursor.execute("SELECT current_setting('jit')::boolean AND pg_jit_available()"))
+    if installed and jit:
         yield Finding(
             "advice", "jit",
             "just-in-time compilation is on: PostgreSQL may spend hundreds of milliseconds compiling the half of a view"
             " that it never runs",
             "ALTER DATABASE … SET jit = off",
         )  # fmt: skip
-    row = cursor.execute("SELECT current_setting('session_replication_role')").fetchone()
-    if row is not None and row[0] == "replica":
+    (role,) = one_row(cursor.execute("SELECT current_setting('session_replication_role')"))
+    if role == "replica":
         yield Finding(
             "error", "session_replication_role",
             "is replica for this role: its writes fire no triggers and are not counted",
@@ -69,9 +69,7 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
     name = found.name
     rebuild = f"tally uninstall {name} && tally install {name} && tally backfill {name}"
     if declared is not None and declared.fingerprint != found.fingerprint:
-        yield Finding(
-            "error", name, "is installed with another definition than the one declared", rebuild
-        )
+        yield Finding("error", name, "is installed with another definition than the one declared", rebuild)
     if found.source is None:
         yield Finding("error", name, "its source table has been dropped", f"tally uninstall {name}")
         return
@@ -93,12 +91,11 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
             f"ALTER TABLE {found.source} ADD PRIMARY KEY (…)",
         )  # fmt: skip
     delta = Identifier(schema, internal_name(name, "delta"))
-    row = cursor.execute(fill("SELECT count(*) FROM {delta}", delta=delta)).fetchone()
-    if row is not None and row[0] > LONG_BACKLOG:
-        yield Finding("advice", name, f"{row[0]:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
+    (backlog,) = one_row(cursor.execute(fill("SELECT count(*) FROM {delta}", delta=delta)))
+    if backlog > LONG_BACKLOG:
+        yield Finding("advice", name, f"{backlog:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
 
 
 def _uses_columns(cursor: Cursor, schema: str, name: str) -> bool:
     function = catalog.qualified(schema, internal_name(name, CAPTURED[1]))
-    row = cursor.execute("SELECT to_regproc(%s) IS NOT NULL", (function,)).fetchone()
-    return row is not None and bool(row[0])
+    return bool(one_row(cursor.execute("SELECT to_regproc(%s) IS NOT NULL", (function,)))[0])

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
 from tallystick.store import aggregates
-from tallystick.store.connection import RETRYABLE, transaction
+from tallystick.store.connection import RETRYABLE, one_row, transaction
 from tallystick.store.locks import lock_fold
 
 ATTEMPTS = 5
@@ -53,9 +53,8 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
         lock_fold(cursor, schema, name)
         cursor.execute("SET LOCAL statement_timeout = 0")
         function = Identifier(schema, internal_name(name, "fold"))
-        row = cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)).fetchone()
-        assert row is not None
-    return FoldResult(name, row[0], row[1], time.perf_counter() - started)
+        deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
+    return FoldResult(name, deltas, groups, time.perf_counter() - started)
 
 
 def backfill(engine: Engine, schema: str, name: str) -> BackfillResult:
@@ -87,7 +86,6 @@ def _rebuild(engine: Engine, schema: str, name: str) -> int:
         aggregates.get(cursor, schema, name)
         cursor.execute("SET LOCAL statement_timeout = 0")
         function = Identifier(schema, internal_name(name, "rebuild"))
-        row = cursor.execute(fill("SELECT {f}()", f=function)).fetchone()
-        assert row is not None
+        (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
         aggregates.serve_kept(cursor, schema, name)
-    return int(row[0])
+    return int(groups)

@@ -152,7 +152,8 @@ def _expressions(shape: Shape) -> tuple[list[str], list[Composable]]:
 def _refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
     for what, owner in catalog.view_foreign_code(cursor, view):
         raise DeclarationError(
-            f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code as the installer.',
+            f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code'
+            " as the installer.",
             hint="Use code that belongs to the installing role or to a superuser.",
         )
 
@@ -192,8 +193,8 @@ def _refuse_mutable(
             )  # fmt: skip
         except psycopg.errors.InvalidObjectDefinition as error:
             raise DeclarationError(
-                f'aggregate "{aggregate.name}": {expression.as_string(None)} is not immutable: its value depends on more'
-                " than the row, such as the time, the time zone or a setting.",
+                f'aggregate "{aggregate.name}": {expression.as_string(None)} is not immutable: its value depends on'
+                " more than the row, such as the time, the time zone or a setting.",
                 hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at)).",
             ) from error
         except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:

@@ -46,9 +46,8 @@ def plan(engine: Engine, aggregate: Grouped) -> Planned:
     Raises:
         DeclarationError: it cannot be kept, or is installed with another definition.
     """
-    with transaction(engine) as cursor:
+    with transaction(engine, rollback=True) as cursor:
         planned, _ = _planned(cursor, aggregate)
-        raise psycopg.Rollback
     return planned
 
 
@@ -145,4 +144,4 @@ def _patiently(engine: Engine, attempt: Callable[[], _Result]) -> _Result:
                         f" locked by {held_by or 'sessions that have ended since'}.",
                         hint="Let those transactions end, then run it again. Nothing was changed.",
                     ) from error
-                pause(cursor, LOCK_PAUSE_S * random.uniform(0.5, 1.5))
+                pause(cursor, LOCK_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 (a jitter, not a secret)

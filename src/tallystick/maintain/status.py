@@ -12,13 +12,14 @@ from tallystick.compiler.text import fill, literal
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.store import aggregates
-from tallystick.store.connection import transaction
+from tallystick.store.connection import one_row, transaction
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateStatus:
-    """One aggregate. `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
+    """One aggregate.
 
+    `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
     `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly.
     """
 
@@ -41,18 +42,18 @@ def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> lis
         for installed in aggregates.every(cursor, schema):
             state = Identifier(schema, internal_name(installed.name, "state"))
             delta = Identifier(schema, internal_name(installed.name, "delta"))
-            row = cursor.execute(
+            cursor.execute(
                 fill(
                     "SELECT (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass({state})),"
                     " (SELECT count(*) FROM {delta})",
                     state=literal(state.as_string(None)), delta=delta,
                 )
-            ).fetchone()  # fmt: skip
-            assert row is not None
+            )  # fmt: skip
+            groups, backlog = one_row(cursor)
             aggregate = by_name.get(installed.name)
             found[installed.name] = AggregateStatus(
                 installed.name, installed.kind, installed.source, installed.phase, installed.serving,
-                groups=row[0], backlog=row[1], is_declared=aggregate is not None,
+                groups=groups, backlog=backlog, is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint,
             )  # fmt: skip
     for name, aggregate in by_name.items():

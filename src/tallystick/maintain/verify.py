@@ -81,7 +81,8 @@ def _comparison(schema: str, name: str, shape: Shape) -> Composed:
         " (jsonb_agg((SELECT to_jsonb(m) FROM (SELECT {measures}) AS m)) FILTER (WHERE half < 0) -> 0)::text AS direct"
         " FROM side WHERE half <> 0 {group_by} HAVING count(*) > 0 {order_by})\n"
         "SELECT (SELECT coalesce(sum(greatest(1, -half)) FILTER (WHERE half <= 0), 0) FROM side)::bigint,"
-        " (SELECT count(*) FROM odd), (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
+        " (SELECT count(*) FROM odd),"
+        " (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
         columns=comma([*keys, *measures]), keys=comma(keys), measures=comma(measures),
         kept=Identifier(schema, internal_name(name, "kept")), direct=Identifier(schema, internal_name(name, "direct")),
         group_by=fill("GROUP BY {keys}", keys=comma(keys)) if keys else SQL(""),

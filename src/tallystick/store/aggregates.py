@@ -38,8 +38,9 @@ def ensure_schema(cursor: Cursor, schema: str) -> None:
     if relation_exists(cursor, qualified(schema, "layout")):
         row = cursor.execute(_fill("SELECT version FROM {layout}", schema)).fetchone()
         if row is None or row[0] != LAYOUT_VERSION:
+            found = row[0] if row else "unknown"
             raise InstallError(
-                f'schema "{schema}" has layout {row[0] if row else "unknown"}, this version works with {LAYOUT_VERSION}.',
+                f'schema "{schema}" has layout {found}, this version works with {LAYOUT_VERSION}.',
                 hint="Use the version of tallystick that installed it.",
             )
         return
@@ -81,7 +82,9 @@ def get(cursor: Cursor, schema: str, name: str) -> Installed:
     """
     found = find(cursor, schema, name)
     if found is None:
-        raise NotInstalled(f'aggregate "{name}" is not installed in schema "{schema}".', hint=f"Run: tally install {name}")
+        raise NotInstalled(
+            f'aggregate "{name}" is not installed in schema "{schema}".', hint=f"Run: tally install {name}"
+        )
     return found
 
 
@@ -99,9 +102,7 @@ def add(cursor: Cursor, aggregate: Grouped, source_oid: int) -> None:
 
 def serve_kept(cursor: Cursor, schema: str, name: str) -> None:
     """Mark an aggregate as complete and let its readers use the kept half."""
-    cursor.execute(
-        _fill("UPDATE {aggregate} SET phase = 'kept', serving = 'kept' WHERE name = %s", schema), (name,)
-    )
+    cursor.execute(_fill("UPDATE {aggregate} SET phase = 'kept', serving = 'kept' WHERE name = %s", schema), (name,))
 
 
 def remove(cursor: Cursor, schema: str, name: str) -> None:
@@ -109,6 +110,4 @@ def remove(cursor: Cursor, schema: str, name: str) -> None:
 
 
 def _fill(template: str, schema: str) -> Composed:
-    return SQL(template).format(  # type: ignore[arg-type]
-        aggregate=Identifier(schema, "aggregate"), layout=Identifier(schema, "layout")
-    )
+    return SQL(template).format(aggregate=Identifier(schema, "aggregate"), layout=Identifier(schema, "layout"))

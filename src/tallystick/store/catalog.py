@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.sql import SQL, Composed, Identifier
 
 from tallystick.compiler.snapshot import ColumnType
-from tallystick.store.connection import Cursor
+from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import named
 
 
@@ -100,7 +100,7 @@ def has_primary_key(cursor: Cursor, source: int) -> bool:
 
 
 def search_path_of_catalog(cursor: Cursor) -> None:
-    """For the rest of the transaction: names resolve in pg_catalog only, and PostgreSQL prints others qualified."""
+    """For the rest of the transaction names resolve in pg_catalog only, and PostgreSQL prints others qualified."""
     cursor.execute("SET LOCAL search_path = pg_catalog")
 
 
@@ -113,6 +113,4 @@ def create_view(cursor: Cursor, schema: str, name: str, query: Composed | SQL) -
 
 
 def _one(cursor: Cursor, query: str, **parameters: Any) -> Any:
-    row = cursor.execute(named(query), parameters).fetchone()
-    assert row is not None  # these queries give one row always
-    return row[0]
+    return one_row(cursor.execute(named(query), parameters))[0]

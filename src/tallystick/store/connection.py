@@ -7,23 +7,27 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tallystick.errors import MissingPrivilege, ServerUnavailable, UsageError
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
+Row = tuple[Any, ...]
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
 @contextmanager
-def transaction(engine: Engine, *, snapshot: bool = False, read_only: bool = False) -> Iterator[Cursor]:
+def transaction(
+    engine: Engine, *, snapshot: bool = False, read_only: bool = False, rollback: bool = False
+) -> Iterator[Cursor]:
     """A transaction of our own, committed at the end and rolled back on an error.
 
     Args:
         engine: over `postgresql+psycopg`.
         snapshot: one snapshot for the whole transaction (REPEATABLE READ), else one per statement.
         read_only: refuse writes.
+        rollback: roll back at the end in any case.
     Raises:
         ServerUnavailable: no connection.
         UsageError: the engine is not a synchronous one over psycopg.
@@ -33,7 +37,7 @@ def transaction(engine: Engine, *, snapshot: bool = False, read_only: bool = Fal
     try:
         raw = cast("psycopg.Connection[tuple[Any, ...]]", connection.driver_connection)
         try:
-            with raw.transaction(), raw.cursor() as cursor:
+            with raw.transaction(force_rollback=rollback), raw.cursor() as cursor:
                 if snapshot:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 if read_only:
@@ -48,8 +52,16 @@ def transaction(engine: Engine, *, snapshot: bool = False, read_only: bool = Fal
         connection.close()
 
 
-def _connection(engine: Engine) -> Any:
-    if not isinstance(engine, Engine) or engine.dialect.name != "postgresql" or engine.dialect.driver != "psycopg":
+def one_row(cursor: Cursor) -> Row:
+    """The row of a query that always gives one."""
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("a query that always gives a row gave none")
+    return row
+
+
+def _connection(engine: object) -> PoolProxiedConnection:
+    if not isinstance(engine, Engine) or (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
         got = engine.url.drivername if isinstance(engine, Engine) else type(engine).__name__
         raise UsageError(
             f"expected a synchronous engine over postgresql+psycopg, got {got}.",

@@ -7,7 +7,7 @@ from psycopg.sql import SQL
 
 from tallystick.compiler.text import canonical, fill
 from tallystick.errors import FoldLocked, SourceLocked
-from tallystick.store.connection import Cursor
+from tallystick.store.connection import Cursor, one_row
 
 
 def lock_installation(cursor: Cursor, schema: str) -> None:
@@ -21,10 +21,10 @@ def lock_fold(cursor: Cursor, schema: str, name: str) -> None:
     Raises:
         FoldLocked: someone else is; nothing is waited for.
     """
-    row = cursor.execute(
+    cursor.execute(
         "SELECT pg_try_advisory_xact_lock(hashtextextended('tallystick fold ' || %s || '.' || %s, 0))", (schema, name)
-    ).fetchone()
-    if row is None or not row[0]:
+    )
+    if not one_row(cursor)[0]:
         raise FoldLocked(
             f'aggregate "{name}": another session is folding or rebuilding it.', hint="Try again when it has ended."
         )

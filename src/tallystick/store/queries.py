@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
@@ -14,15 +13,11 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 def named(name: str) -> SQL:
     """A query of `catalog.sql`, with psycopg's `%(name)s` parameters."""
     text = files("tallystick.store").joinpath("sql/catalog.sql").read_text(encoding="utf-8")
-    sections = dict(
-        re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, flags=re.MULTILINE | re.DOTALL)
-    )
-    return SQL(cast(LiteralString, sections[name]))
+    sections = dict(re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    return SQL(sections[name])
 
 
 def schema_script(schema: str) -> Composed:
     """What every installation needs once, for a schema of this name."""
     text = files("tallystick.store").joinpath("sql/schema.sql").read_text(encoding="utf-8")
-    return SQL(cast(LiteralString, text)).format(
-        schema=Identifier(schema), epoch_name=Literal(Identifier(schema, "epoch").as_string(None))
-    )
+    return SQL(text).format(schema=Identifier(schema), epoch_name=Literal(Identifier(schema, "epoch").as_string(None)))
