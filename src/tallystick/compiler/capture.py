@@ -7,6 +7,8 @@ and refuse to be attached to any other table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.components import Additive, Sign
@@ -85,12 +87,14 @@ def _gather(layout: Layout, sign: Sign) -> Composed:
     for additive in parts.additive:
         values.add(additive.name, main.format(e=additive.name))
     for extreme in parts.extremes:
-        for name, other in ((extreme.came, extreme.went), (extreme.went, extreme.came)):
-            kept: Composable = name
-            if sign == "update":
-                # A row whose value stays in its group changes no extreme, whatever else of it changes.
-                kept = fill("CASE WHEN NOT record_eq(ROW({a}), ROW({b})) THEN {a} END", a=name, b=other)
-            values.add(name, main.format(e=kept))
+        if sign == "update":
+            # A row whose value stays in its group changes no extreme, whatever else of it changes.
+            for name, other in ((extreme.came, extreme.went), (extreme.went, extreme.came)):
+                changed = fill("CASE WHEN NOT record_eq(ROW({a}), ROW({b})) THEN {a} END", a=name, b=other)
+                values.add(name, main.format(e=changed))
+        else:
+            name = extreme.came if sign == "insert" else extreme.went
+            values.add(name, main.format(e=name))
     for facet in parts.facets:
         values.add(facet.value, facet.value)
     return fill(
@@ -102,17 +106,15 @@ def _gather(layout: Layout, sign: Sign) -> Composed:
 
 def _grouped(layout: Layout, sign: Sign) -> Composed:
     parts = layout.parts
-    count = Additive(Identifier("n"), SQL("bigint"), SQL("true"))
+    count = Additive(SQL("n"), SQL("bigint"), None)
     items: list[Composable] = [*layout.keys]
     items += [fill("{e} AS {n}", e=part.gathered(sign), n=part.name) for part in [count, *parts.additive]]
-    came, went = {
-        "insert": (SQL("true"), SQL("false")),
-        "delete": (SQL("false"), SQL("true")),
-        "update": (SQL("w > 0"), SQL("w < 0")),
-    }[sign]
     for extreme in parts.extremes:
-        for name, condition in ((extreme.came, came), (extreme.went, went)):
-            items.append(fill("{e} AS {n}", e=extreme.over(conjunction([extreme.condition, condition])), n=name))
+        if sign == "update":
+            items.append(fill("{e} AS {n}", e=extreme.over(SQL("w > 0")), n=extreme.came))
+            items.append(fill("{e} AS {n}", e=extreme.over(SQL("w < 0")), n=extreme.went))
+        else:
+            items.append(fill("{e} AS {n}", e=extreme.over(), n=extreme.came if sign == "insert" else extreme.went))
     rows = _rows(layout, sign)
     grouping: Composable = fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL("")
     if parts.facets:
@@ -132,7 +134,7 @@ def _grouped(layout: Layout, sign: Sign) -> Composed:
     )  # fmt: skip
 
 
-def _facet_number(values: list[Identifier]) -> Composed:
+def _facet_number(values: Sequence[Composable]) -> Composed:
     """0 for the row of the group, i for the rows of facet i."""
     cases = [fill("WHEN GROUPING({v}) = 0 THEN {i}", v=value, i=literal(i)) for i, value in enumerate(values, start=1)]
     return fill("CASE {cases} ELSE 0 END", cases=SQL(" ").join(cases))

@@ -24,7 +24,7 @@ from typing import TypeVar
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.snapshot import ColumnType, Snapshot
-from tallystick.compiler.text import canonical, column, conjunction, fill, literal
+from tallystick.compiler.text import canonical, column, conjunction, fill, filtered, literal
 from tallystick.declare.sqltext import Measure, Shape
 from tallystick.errors import DeclarationError
 
@@ -41,32 +41,29 @@ _FINITE = "{x} > '-Infinity'::numeric AND {x} < 'Infinity'::numeric"
 class Argument:
     """A column of the row function: an expression over the source row."""
 
-    name: Identifier
+    name: SQL
     expression: Composable
     type: Composable
 
 
 @dataclass(frozen=True, slots=True)
 class Additive:
-    """A count (no `value`) or a sum of `value` over the rows that meet `condition`."""
+    """A count (no `value`) or a sum of `value` over the rows that meet `condition`, if there is one."""
 
-    name: Identifier
+    name: SQL
     type: SQL
-    condition: Composable
+    condition: Composable | None
     value: Composable | None = None
 
     def gathered(self, sign: Sign) -> Composed:
         """The change of this component by the rows of one statement. An update's rows carry a weight `w`."""
+        call: Composable = SQL("count(*)") if self.value is None else fill("sum({value})", value=self.value)
         if sign == "update":
-            came = self._over(conjunction([self.condition, SQL("w > 0")]))
-            went = self._over(conjunction([self.condition, SQL("w < 0")]))
+            came = filtered(call, self.condition, SQL("w > 0"))
+            went = filtered(call, self.condition, SQL("w < 0"))
             return fill("coalesce({came}, 0) - coalesce({went}, 0)", came=came, went=went)
-        total = self._over(self.condition)
+        total = filtered(call, self.condition)
         return total if sign == "insert" else fill("- {total}", total=total)
-
-    def _over(self, condition: Composable) -> Composed:
-        call = SQL("count(*)") if self.value is None else fill("sum({value})", value=self.value)
-        return fill("{call} FILTER (WHERE {condition})", call=call, condition=condition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +71,28 @@ class Extreme:
     """The least or greatest value of an argument. `best` and `beats` are the functions of its direction."""
 
     index: int
-    argument: Identifier
+    argument: SQL
     type: Composable
     collation: Composable
-    condition: Composable
+    condition: Composable | None
     best: SQL
     beats: SQL
 
     @property
-    def kept(self) -> Identifier:
+    def kept(self) -> SQL:
         return column("m", self.index)
 
     @property
-    def came(self) -> Identifier:
+    def came(self) -> SQL:
         return column("i", self.index)
 
     @property
-    def went(self) -> Identifier:
+    def went(self) -> SQL:
         return column("d", self.index)
 
-    def over(self, condition: Composable) -> Composed:
-        return fill("{best}({x}) FILTER (WHERE {condition})", best=self.best, x=self.argument, condition=condition)
+    def over(self, *conditions: Composable) -> Composed:
+        """The best value of the rows that meet this component's condition and others."""
+        return filtered(fill("{best}({x})", best=self.best, x=self.argument), self.condition, *conditions)
 
     def stands(self) -> Composed:
         """True where the best that came is still there for sure, over columns `i…` and `d…`."""
@@ -109,20 +107,22 @@ class Facet:
     """The distinct values of an argument within each group."""
 
     index: int
-    argument: Identifier
+    argument: SQL
     type: Composable
     collation: Composable
-    condition: Composable
+    condition: Composable | None
 
     @property
-    def value(self) -> Identifier:
+    def value(self) -> SQL:
         return column("v", self.index)
 
     @property
-    def distinct(self) -> Identifier:
+    def distinct(self) -> SQL:
         return column("c", self.index)
 
-    def row_value(self) -> Composed:
+    def row_value(self) -> Composable:
+        if self.condition is None:
+            return self.argument
         return fill("CASE WHEN {condition} THEN {x} END", condition=self.condition, x=self.argument)
 
 
@@ -176,7 +176,7 @@ class _Builder:
     def _value(self, measure: Measure, result: ColumnType) -> Composable:
         condition = self._condition(measure.filter)
         if measure.argument is None:
-            return self._total(self._count(condition) if measure.filter else Identifier("n"))
+            return self._total(self._count(condition) if condition else SQL("n"))
         kind = self.types[measure.argument]
         if measure.function in ("min", "max"):
             return self._extreme(measure, kind, condition)
@@ -189,7 +189,7 @@ class _Builder:
             )
         return self._summed(measure, kind, condition, result)
 
-    def _counted(self, measure: Measure, kind: ColumnType, condition: Composable) -> Composable:
+    def _counted(self, measure: Measure, kind: ColumnType, condition: Composable | None) -> Composable:
         x = self._argument(measure.argument, kind)
         present = _and(condition, fill("{x} IS NOT NULL", x=x))
         if measure.distinct:
@@ -203,7 +203,7 @@ class _Builder:
         test = SQL("{true} > 0") if measure.function == "bool_or" else SQL("{true} = {counted}")
         return _unless_none(counted, test.format(true=true, counted=counted))
 
-    def _extreme(self, measure: Measure, kind: ColumnType, condition: Composable) -> Composable:
+    def _extreme(self, measure: Measure, kind: ColumnType, condition: Composable | None) -> Composable:
         x = self._argument(measure.argument, kind)
         greatest = measure.function == "max"
         extremes = self.components.extremes
@@ -214,15 +214,17 @@ class _Builder:
         )  # fmt: skip
         return _known(extremes, new, ("argument", "condition", "best")).kept
 
-    def _summed(self, measure: Measure, kind: ColumnType, condition: Composable, result: ColumnType) -> Composable:
+    def _summed(
+        self, measure: Measure, kind: ColumnType, condition: Composable | None, result: ColumnType
+    ) -> Composable:
         if kind.base in FLOATS:
             self.components.direct[measure.name] = self._float_direct(measure, result)
         x = self._argument(measure.argument, kind, summed=True)
         small = kind.base in SMALL_INTEGERS
         special = kind.base not in INTEGERS
-        finite = fill(_FINITE, x=x) if special else fill("{x} IS NOT NULL", x=x)
+        finite = _and(condition, fill(_FINITE, x=x)) if special else condition
         counted = self._count(_and(condition, fill("{x} IS NOT NULL", x=x)))
-        total: Composable = self._sum(SQL("bigint") if small else SQL("numeric"), x, _and(condition, finite))
+        total: Composable = self._sum(SQL("bigint") if small else SQL("numeric"), x, finite)
         scales = kind.base == "numeric" and kind.scale is None and measure.function != "sum"
         census = self._census(x, condition, scales=scales) if special else SQL("NULL::numeric")
         scale = self._scale(kind, census)
@@ -234,7 +236,7 @@ class _Builder:
                 total = fill("{schema}.with_specials({t}, {census})", schema=self.schema, t=total, census=census)
             return _unless_none(counted, total)
         squared = fill("{x}::numeric * {x}", x=x)
-        squares = self._sum(SQL("numeric"), squared, _and(condition, finite))
+        squares = self._sum(SQL("numeric"), squared, finite)
         return self._spread(
             measure.function,
             counted=counted,
@@ -265,7 +267,7 @@ class _Builder:
             return literal(max(kind.scale, 0))
         return fill("{schema}.widest_scale({census})", schema=self.schema, census=census)
 
-    def _census(self, x: Composable, condition: Composable, *, scales: bool) -> Composable:
+    def _census(self, x: Composable, condition: Composable | None, *, scales: bool) -> Composable:
         one = fill(
             "{schema}.census({x}, {scales})", schema=self.schema, x=x, scales=SQL("true") if scales else SQL("false")
         )
@@ -292,14 +294,14 @@ class _Builder:
     def _total(self, count: Composable) -> Composed:
         return fill("coalesce({count}, 0)", count=count)
 
-    def _condition(self, text: str | None) -> Composable:
+    def _condition(self, text: str | None) -> Composable | None:
         if text is None:
-            return SQL("true")
+            return None
         filters = self.components.filters
         new = Argument(column("f", len(filters) + 1), canonical(text), SQL("boolean"))
         return _known(filters, new, ("expression",)).name
 
-    def _argument(self, text: str | None, kind: ColumnType, *, summed: bool = False) -> Identifier:
+    def _argument(self, text: str | None, kind: ColumnType, *, summed: bool = False) -> SQL:
         expression, base = canonical(text or ""), kind.base
         if summed and base in FLOATS:
             base = "numeric"
@@ -310,16 +312,16 @@ class _Builder:
         new = Argument(column("x", len(arguments) + 1), cast, canonical(base))
         return _known(arguments, new, ("expression",)).name
 
-    def _count(self, condition: Composable) -> Identifier:
+    def _count(self, condition: Composable | None) -> SQL:
         return self._additive(Additive(self._next(), SQL("bigint"), condition))
 
-    def _sum(self, type_: SQL, value: Composable, condition: Composable) -> Identifier:
+    def _sum(self, type_: SQL, value: Composable, condition: Composable | None) -> SQL:
         return self._additive(Additive(self._next(), type_, condition, value))
 
-    def _next(self) -> Identifier:
+    def _next(self) -> SQL:
         return column("a", len(self.components.additive) + 1)
 
-    def _additive(self, new: Additive) -> Identifier:
+    def _additive(self, new: Additive) -> SQL:
         return _known(self.components.additive, new, ("value", "condition")).name
 
 
@@ -332,8 +334,8 @@ def _known(parts: list[_Part], new: _Part, same: tuple[str, ...]) -> _Part:
     return new
 
 
-def _and(condition: Composable, other: Composable) -> Composable:
-    return other if condition == SQL("true") else conjunction([condition, other])
+def _and(condition: Composable | None, other: Composable) -> Composable:
+    return other if condition is None else conjunction([condition, other])
 
 
 def _unless_none(counted: Composable, value: Composable) -> Composed:

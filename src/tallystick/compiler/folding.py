@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.components import Facet
 from tallystick.compiler.layout import Layout, dotted
-from tallystick.compiler.text import Statement, comma, conjunction, fill, literal, private
+from tallystick.compiler.text import Statement, comma, conjunction, fill, filtered, literal, private
 
 _SETTINGS = SQL("SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off")
 
@@ -162,10 +162,10 @@ def _met(layout: Layout) -> Composed:
     """Each changed group beside its state: new totals, and for extremes the best that came and the best that went."""
     parts = layout.parts
     items: list[Composable] = [SQL("s.ctid AS place"), SQL("g.h")]
-    items += [dotted(SQL("g"), c) for c in [*layout.keys, *(Identifier("narrow") for _ in layout.narrow_column())]]
+    items += [dotted(SQL("g"), c) for c in [*layout.keys, *layout.narrow_column()]]
     items += [
         fill("coalesce(s.{c}, 0) + coalesce(g.{c}, 0) AS {c}", c=c)
-        for c in [Identifier("n"), *(part.name for part in parts.additive), *(facet.distinct for facet in parts.facets)]
+        for c in [SQL("n"), *(part.name for part in parts.additive), *(facet.distinct for facet in parts.facets)]
     ]
     for extreme in parts.extremes:
         pair = SQL("greatest") if extreme.best == SQL("max") else SQL("least")
@@ -183,7 +183,7 @@ def _next(layout: Layout) -> Composed:
     if not extremes:
         return Composed([SQL("next AS (SELECT * FROM met)")])
     stands = conjunction(extreme.stands() for extreme in extremes)
-    best = comma(fill("{over} AS {m}", over=e.over(e.condition), m=e.kept) for e in extremes)
+    best = comma(fill("{over} AS {m}", over=e.over(), m=e.kept) for e in extremes)
     key_columns = comma([SQL("o.h"), *(dotted(SQL("o"), key) for key in layout.keys)])
 
     def again(join: Composable, null_key: bool) -> Composed:
@@ -222,7 +222,9 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
     yield fill("  DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
     rows = fill("{rows} AS r", rows=layout.source_rows())
     for facet in parts.facets:
-        present = conjunction([facet.condition, fill("{x} IS NOT NULL", x=facet.argument)])
+        present = conjunction(
+            [*([facet.condition] if facet.condition else []), fill("{x} IS NOT NULL", x=facet.argument)]
+        )
         columns = comma([*layout.keys, facet.argument])
         yield fill(
             "  INSERT INTO {table} (h, {names}, n) SELECT {hash}, {columns}, count(*) FROM {rows} WHERE {present}"
@@ -237,10 +239,10 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
         items.append(fill("coalesce({total}, 0)", total=additive.gathered("insert")))
     for extreme in parts.extremes:
         names.append(extreme.kept)
-        items.append(extreme.over(extreme.condition))
+        items.append(extreme.over())
     for facet in parts.facets:
         names.append(facet.distinct)
-        items.append(fill("count(DISTINCT {x}) FILTER (WHERE {c})", x=facet.argument, c=facet.condition))
+        items.append(filtered(fill("count(DISTINCT {x})", x=facet.argument), facet.condition))
     yield fill(
         "  INSERT INTO {state} ({names}) SELECT {items} FROM {rows}{group_by} HAVING count(*) > 0",
         state=layout.object("state"), names=comma(names), items=comma(items), rows=rows,

@@ -113,9 +113,9 @@ def _tables(layout: Layout) -> Iterator[Statement]:
     for facet in parts.facets:
         columns: list[Composable] = [SQL("h bigint NOT NULL"), *keys]
         columns += [fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation), SQL("n bigint NOT NULL")]
-        name = layout.object(f"facet{facet.index}")
-        yield Statement("rows per distinct value of each group", _table(unlogged, name, columns, SQL("")))
-        yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=name))
+        table = layout.object(f"facet{facet.index}")
+        yield Statement("rows per distinct value of each group", _table(unlogged, table, columns, SQL("")))
+        yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=table))
     yield Statement("finds a group when folding", fill("CREATE INDEX ON {table} (h)", table=layout.object("state")))
     if layout.shape.keys:
         yield from _key_indexes(layout)

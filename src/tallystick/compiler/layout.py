@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
@@ -31,7 +32,7 @@ class Layout:
         return cls(name, schema, shape, snapshot, components_of(name, shape, snapshot, Identifier(schema)))
 
     @property
-    def keys(self) -> list[Identifier]:
+    def keys(self) -> list[SQL]:
         return [column("k", index) for index in range(1, len(self.shape.keys) + 1)]
 
     @property
@@ -99,7 +100,7 @@ class Layout:
             return Composed([SQL("0::bigint")])
         return fill("hash_record_extended(ROW({columns}), 0)", columns=comma(columns))
 
-    def same(self, left: Composable, right: Composable, columns: list[Identifier]) -> Composed:
+    def same(self, left: Composable, right: Composable, columns: Sequence[Composable]) -> Composed:
         """Equality of columns by the types' own `=`, where NULL equals NULL and no search path decides."""
         if not columns:
             return Composed([SQL("true")])
@@ -151,5 +152,5 @@ class Layout:
         )
 
 
-def dotted(table: Composable, name: Identifier) -> Composed:
+def dotted(table: Composable, name: Composable) -> Composed:
     return fill("{table}.{name}", table=table, name=name)

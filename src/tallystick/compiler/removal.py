@@ -37,7 +37,13 @@ def removal_statements(name: str, schema: str, shape: Shape, source: str | None)
             fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, internal_name(name, suffix))),
         )
     views = [ranking_name(name, measure.name) for measure in shape.measures] if shape.keys else []
-    for view in [*views, name, internal_name(name, "kept"), internal_name(name, "direct")]:
+    for view in [
+        *views,
+        internal_name(name, "changed"),
+        name,
+        internal_name(name, "kept"),
+        internal_name(name, "direct"),
+    ]:
         yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
     for suffix in ("delta", "state", *facets):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import LiteralString
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,17 @@ def conjunction(conditions: Iterable[Composable]) -> Composed:
     return SQL(" AND ").join(found) if found else Composed([SQL("true")])
 
 
-def column(name: str, index: int) -> Identifier:
+def column(letter: str, index: int) -> SQL:
     """The positional name of an internal column: `k1`, `x2`."""
-    return Identifier(f"{name}{index}")
+    return canonical(f"{letter}{index}")
+
+
+def filtered(call: Composable, *conditions: Composable | None) -> Composed:
+    """An aggregate call over the rows that meet all conditions; None is no condition."""
+    found = [condition for condition in conditions if condition is not None]
+    if not found:
+        return Composed([call])
+    return fill("{call} FILTER (WHERE {conditions})", call=call, conditions=conjunction(found))
 
 
 def dollar_quoted(body: Composed) -> Composed:

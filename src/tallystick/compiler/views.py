@@ -30,6 +30,7 @@ def view_statements(layout: Layout) -> Iterator[Statement]:
         ),
     )  # fmt: skip
     if layout.keys:
+        yield _changed(layout)
         for measure in layout.shape.measures:
             yield _ranking(layout, measure.name, columns)
 
@@ -73,7 +74,7 @@ def _combined(layout: Layout, state: Composable) -> Composed:
     resolved += [
         fill(
             "CASE WHEN {stands} THEN {came} ELSE ({again}) END AS {m}",
-            stands=extreme.stands(), came=extreme.came, again=_again(layout, extreme.over(extreme.condition)),
+            stands=extreme.stands(), came=extreme.came, again=_again(layout, extreme.over()),
             m=extreme.kept,
         )
         for extreme in parts.extremes
@@ -148,38 +149,48 @@ def _collated(type_: Composable, collation: Composable) -> Composable:
     return fill("{t}{c}", t=type_, c=collation)
 
 
-def _ranking(layout: Layout, measure: str, columns: Composable) -> Statement:
-    """Settled groups come from the index in order; only groups with deltas are computed and sorted."""
-    keys = comma(Identifier(key.name) for key in layout.shape.keys)
-    order = fill("ORDER BY {m} DESC NULLS LAST, {keys}", m=Identifier(measure), keys=keys)
-    state, delta = layout.object("state"), layout.object("delta")
-    touched = fill("SELECT {hash} AS h FROM {delta}", hash=layout.hash_of(*layout.keys), delta=delta)
-    settled = fill("h NOT IN ({touched})", touched=touched)
+def _touched(layout: Layout) -> Composed:
+    """Hashes of the groups that have deltas. Groups that share one count as touched together, which is harmless."""
+    return fill("SELECT {hash} AS h FROM {delta}", hash=layout.hash_of(*layout.keys), delta=layout.object("delta"))
+
+
+def _changed(layout: Layout) -> Statement:
+    """Groups with deltas, and those that no index of the state can order."""
+    state, touched = layout.object("state"), _touched(layout)
     alive = fill("NOT {reset}", reset=layout.is_reset())
     wide: Composable = SQL("")
-    narrow: list[Composable] = []
     if layout.has_wide_keys:
-        narrow = [SQL("narrow")]
         wide = fill(
-            " UNION ALL SELECT * FROM {state} WHERE NOT narrow AND {settled} AND {alive}",
-            state=state, settled=settled, alive=alive,
+            " UNION ALL SELECT * FROM {state} WHERE NOT narrow AND h NOT IN ({touched}) AND {alive}",
+            state=state, touched=touched, alive=alive,
         )  # fmt: skip
-    changed = fill(
+    rows = fill(
         "(SELECT s.* FROM (SELECT DISTINCT h FROM ({touched}) AS d) AS c"
         " CROSS JOIN LATERAL (SELECT * FROM {state} AS s WHERE s.h = c.h OFFSET 0) AS s WHERE {alive}{wide})",
         touched=touched, state=state, alive=alive, wide=wide,
     )  # fmt: skip
+    return Statement(
+        "the kept answer of the groups that have unfolded deltas",
+        fill("CREATE VIEW {view} AS\n{select}", view=layout.object("changed"), select=_combined(layout, rows)),
+    )
+
+
+def _ranking(layout: Layout, measure: str, columns: Composable) -> Statement:
+    """Settled groups come from the index in order; only groups with deltas are computed and sorted."""
+    keys = comma(Identifier(key.name) for key in layout.shape.keys)
+    order = fill("ORDER BY {m} DESC NULLS LAST, {keys}", m=Identifier(measure), keys=keys)
     kept = fill("{serving} = 'kept'", serving=layout.serving())
+    settled = [kept, fill("NOT {reset}", reset=layout.is_reset()), fill("h NOT IN ({t})", t=_touched(layout))]
     sql = fill(
         "CREATE VIEW {view} AS\n"
-        "SELECT {columns} FROM (SELECT {finals} FROM {state} WHERE {first} {order}) AS a\n"
+        "SELECT {columns} FROM (SELECT {finals} FROM {state} WHERE {settled} {order}) AS a\n"
         "UNION ALL\n"
-        "SELECT {columns} FROM (SELECT {columns} FROM ({combined}) AS c WHERE {kept} {order}) AS b\n"
+        "SELECT {columns} FROM (SELECT {columns} FROM {changed} WHERE {kept} {order}) AS b\n"
         "UNION ALL\n"
         "SELECT {columns} FROM (SELECT {columns} FROM {direct} WHERE {serving} IS DISTINCT FROM 'kept' {order}) AS c",
         view=layout.own(ranking_name(layout.name, measure)),
-        columns=columns, finals=_finals(layout), state=state,
-        first=conjunction([kept, alive, settled, *narrow]), order=order,
-        combined=_combined(layout, changed), kept=kept, direct=layout.object("direct"), serving=layout.serving(),
+        columns=columns, finals=_finals(layout), state=layout.object("state"),
+        settled=conjunction([*settled, *layout.narrow_column()]), order=order,
+        changed=layout.object("changed"), kept=kept, direct=layout.object("direct"), serving=layout.serving(),
     )  # fmt: skip
     return Statement(f"groups by {measure}, the greatest first, for .top()", sql)
