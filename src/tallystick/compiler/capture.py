@@ -141,16 +141,17 @@ def _facet_number(values: Sequence[Composable]) -> Composed:
 
 
 def _worth_keeping(layout: Layout, sign: Sign) -> Composable:
-    """Leave out values that are NULL, and updates that change no component."""
+    """Leave out values that are NULL, and whatever an update does not change."""
     parts = layout.parts
-    tests: list[Composable] = []
-    for facet in parts.facets:
-        tests.append(fill("(facet <> {i} OR {v} IS NOT NULL)", i=literal(facet.index), v=facet.value))
+    tests: list[Composable] = [
+        fill("(facet <> {i} OR {v} IS NOT NULL)", i=literal(facet.index), v=facet.value) for facet in parts.facets
+    ]
     if sign == "update":
-        changed: list[Composable] = [SQL("n <> 0")]
-        changed += [fill("{a} <> 0", a=part.name) for part in parts.additive]
+        changed: list[Composable] = [fill("{a} <> 0", a=part.name) for part in parts.additive]
         changed += [fill("NOT record_eq(ROW({i}), ROW({d}))", i=e.came, d=e.went) for e in parts.extremes]
-        tests.append(fill("({any})", any=SQL(" OR ").join(changed)))
+        if changed and parts.facets:
+            changed = [fill("facet = 0 AND ({any})", any=SQL(" OR ").join(changed))]
+        tests.append(fill("({any})", any=SQL(" OR ").join([SQL("n <> 0"), *changed])))
     return fill("\n  WHERE {tests}", tests=conjunction(tests)) if tests else SQL("")
 
 
