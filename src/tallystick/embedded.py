@@ -121,8 +121,7 @@ class Cluster:
         return [process for process in found if (process.info["name"], process.info["cwd"]) == wanted]
 
     def _answers(self) -> bool:
-        where = f"{self.url}&connect_timeout=5".replace("+psycopg", "", 1)
-        return pq.PGconn.ping(where.encode()) == pq.Ping.OK
+        return pq.PGconn.ping(f"{self.url}&connect_timeout=5".replace("+psycopg", "", 1).encode()) == pq.Ping.OK
 
 
 def start(data_dir: str | os.PathLike[str] | None = None, *, version: int = 18) -> str:

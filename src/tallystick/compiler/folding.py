@@ -187,7 +187,7 @@ def _next(layout: Layout) -> Composed:
     key_columns = comma([SQL("o.h"), *(dotted(SQL("o"), key) for key in layout.keys)])
 
     def again(join: Composable, null_key: bool) -> Composed:
-        present = conjunction(fill("{k} IS NOT NULL", k=dotted(SQL("o"), key)) for key in layout.keys)
+        present = layout.has_no_null(SQL("o"))
         return fill(
             "SELECT {keys}, {best} FROM open AS o JOIN {rows} AS r ON {join} WHERE {nulls}({present}) GROUP BY {keys}",
             keys=key_columns, best=best, rows=layout.source_rows(), join=join,

@@ -8,8 +8,8 @@ Objects of an aggregate `x` in the schema of the installation:
 - `x__state`, `x__facet<i>`: folded components per group, and rows per distinct value;
 - `x__delta`: appended signed changes;
 - `x__insert()`, `x__update()`, `x__delete()`, `x__truncate()`: capture, in the writer's transaction;
-- `x__kept`: state and deltas added up, a view; `x`: what readers use, either half by the switch;
-- `x__by_<measure>`: the same ordered by a measure, read from an index as far as the groups are settled;
+- `x__settled`, `x__changed`: views of the groups without and with unfolded deltas; `x__kept`: both;
+- `x__front`, `x__rest`: the same under the switch, `x__rest` with the direct half; `x`: both, what readers use;
 - `x__fold()`, `x__rebuild()`: deltas into state; state from the source.
 """
 

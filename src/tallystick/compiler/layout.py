@@ -128,13 +128,24 @@ class Layout:
             return []
         return [fill("pg_column_size(ROW({keys})) < {limit}", keys=comma(self.keys), limit=literal(WIDE_KEY_BYTES))]
 
-    def narrow_column(self) -> list[Composable]:
-        return [SQL("narrow")] if self.has_wide_keys else []
+    def narrow_column(self, table: Composable | None = None) -> list[Composable]:
+        """The column that tells whether a B-tree takes the key, if there is one."""
+        if not self.has_wide_keys:
+            return []
+        return [SQL("narrow")] if table is None else [dotted(table, SQL("narrow"))]
+
+    def has_no_null(self, table: Composable) -> Composed:
+        """No part of the group key is NULL."""
+        return conjunction(fill("{k} IS NOT NULL", k=dotted(table, key)) for key in self.keys)
 
     def is_reset(self) -> Composed:
         return fill(
             "EXISTS (SELECT FROM {reset} WHERE aggregate = {name})", reset=self.own("reset"), name=literal(self.name)
         )
+
+    def alive(self) -> Composed:
+        """No TRUNCATE has made the state void."""
+        return fill("NOT {reset}", reset=self.is_reset())
 
     def current_epoch(self) -> Composed:
         """Deltas of a lower epoch are void."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from psycopg.sql import Identifier
 
 from tallystick.compiler.text import Statement, canonical, fill, literal
-from tallystick.declare.names import internal_name, ranking_name
+from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape
 
+VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
 CAPTURED = ("insert", "update", "delete", "truncate")
 
 
@@ -36,14 +37,7 @@ def removal_statements(name: str, schema: str, shape: Shape, source: str | None)
             "a function",
             fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, internal_name(name, suffix))),
         )
-    views = [ranking_name(name, measure.name) for measure in shape.measures] if shape.keys else []
-    for view in [
-        *views,
-        internal_name(name, "changed"),
-        name,
-        internal_name(name, "kept"),
-        internal_name(name, "direct"),
-    ]:
+    for view in (name, *(internal_name(name, suffix) for suffix in VIEWS)):
         yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
     for suffix in ("delta", "state", *facets):

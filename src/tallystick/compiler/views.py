@@ -1,4 +1,9 @@
-"""The views that readers use: state and deltas added up, either half by the switch, and the same ordered."""
+"""The views that readers use: state and deltas added up, either half by the switch.
+
+A group is *settled* when its state alone is its answer: it has no unfolded delta. Telling so takes a look into the
+index of the deltas, which needs a key without NULLs that is not too wide for a B-tree; groups with other keys are never
+called settled. All other groups are *changed*: their state and their deltas are added up.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +13,94 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.layout import Layout, dotted
 from tallystick.compiler.text import Statement, comma, conjunction, fill, literal
-from tallystick.declare.names import ranking_name
 
-_OWN = SQL("g")
+_GROUP = SQL("g")
+_STATE = SQL("s")
+_DELTA = SQL("d")
 
 
 def view_statements(layout: Layout) -> Iterator[Statement]:
-    """`x__kept`, `x`, and, if there are groups to order, `x__by_<measure>` for each measure."""
-    columns = comma(Identifier(name) for name in layout.shape.columns)
+    """`x__kept` and `x`; if there are groups, also `x__settled` and `x__changed`, `x__front` and `x__rest`."""
     kept, direct, view = layout.object("kept"), layout.object("direct"), layout.own(layout.name)
-    yield Statement(
-        "the kept answer: state and unfolded deltas in one snapshot",
-        fill("CREATE VIEW {kept} AS\n{select}", kept=kept, select=_combined(layout, _state(layout))),
-    )
-    yield Statement(
-        "what readers use: the half that the switch names",
+    if not layout.keys:
+        state = fill("(SELECT * FROM {state} WHERE {alive})", state=layout.object("state"), alive=layout.alive())
+        yield _view("the kept answer: state and unfolded deltas in one snapshot", kept, _combined(layout, state))
+        yield _view("what readers use: the half that the switch names", view, _switched(layout, [kept], direct))
+        return
+    settled, changed = layout.object("settled"), layout.object("changed")
+    front, rest = layout.object("front"), layout.object("rest")
+    yield _view("groups that their state alone answers", settled, _settled(layout))
+    yield _view("groups that have unfolded deltas: state and deltas added up", changed, _combined(layout, _met(layout)))
+    yield _view("the kept answer", kept, _union(layout, [(settled, None), (changed, None)]))
+    yield _view("what an index can order, for .top()", front, _switched(layout, [settled], None))
+    yield _view("all other groups, for .top()", rest, _switched(layout, [changed], direct))
+    yield _view("what readers use: the half that the switch names", view, _union(layout, [(front, None), (rest, None)]))
+
+
+def _view(purpose: str, name: Identifier, query: Composable) -> Statement:
+    return Statement(purpose, fill("CREATE VIEW {name} AS\n{query}", name=name, query=query))
+
+
+def _union(layout: Layout, views: list[tuple[Identifier, Composable | None]]) -> Composed:
+    columns = comma(Identifier(name) for name in layout.shape.columns)
+    return SQL("\nUNION ALL\n").join(
         fill(
-            "CREATE VIEW {view} AS\nSELECT {columns} FROM {kept} WHERE {serving} = 'kept'\n"
-            "UNION ALL\nSELECT {columns} FROM {direct} WHERE {serving} IS DISTINCT FROM 'kept'",
-            view=view, columns=columns, kept=kept, direct=direct, serving=layout.serving(),
-        ),
+            "SELECT {columns} FROM {view}{where}",
+            columns=columns, view=view, where=fill(" WHERE {c}", c=condition) if condition else SQL(""),
+        )
+        for view, condition in views
     )  # fmt: skip
-    if layout.keys:
-        yield _changed(layout)
-        for measure in layout.shape.measures:
-            yield _ranking(layout, measure.name, columns)
+
+
+def _switched(layout: Layout, kept: list[Identifier], direct: Identifier | None) -> Composed:
+    """Kept views while the switch says kept, the direct one otherwise; a one-time filter turns either off."""
+    serving = layout.serving()
+    views: list[tuple[Identifier, Composable | None]] = [
+        (view, fill("{serving} = 'kept'", serving=serving)) for view in kept
+    ]
+    if direct is not None:
+        views.append((direct, fill("{serving} IS DISTINCT FROM 'kept'", serving=serving)))
+    return _union(layout, views)
+
+
+def _settled(layout: Layout) -> Composed:
+    return fill(
+        "SELECT {finals} FROM {state} AS s WHERE {conditions} AND NOT {touched}",
+        finals=_finals(layout), state=layout.object("state"),
+        conditions=conjunction([layout.alive(), *_plain_key(layout)]), touched=_touched(layout),
+    )  # fmt: skip
+
+
+def _plain_key(layout: Layout) -> list[Composable]:
+    """The conditions under which a key can be found in the index of the deltas."""
+    return [*layout.narrow_column(_STATE), fill("{present}", present=layout.has_no_null(_STATE))]
+
+
+def _touched(layout: Layout) -> Composed:
+    """A delta has the key of the state's row, whatever its width: equal keys may be stored in unequal sizes."""
+    return fill(
+        "EXISTS (SELECT FROM {deltas} AS d WHERE {same})",
+        deltas=_split_by_width(layout, layout.object("delta"), []),
+        same=layout.equal_keys(_DELTA, _STATE, null_safe=False),
+    )
+
+
+def _met(layout: Layout) -> Composed:
+    """The state of all groups that are not settled."""
+    narrow, alive = layout.narrow_column(_STATE), layout.alive()
+    conditions = [
+        [alive, *_plain_key(layout), _touched(layout)],
+        [alive, *narrow, fill("NOT ({present})", present=layout.has_no_null(_STATE))],
+    ]
+    if narrow:
+        conditions.append([alive, fill("NOT {narrow}", narrow=narrow[0])])
+    return fill(
+        "({rows})",
+        rows=SQL(" UNION ALL ").join(
+            fill("SELECT * FROM {state} AS s WHERE {c}", state=layout.object("state"), c=conjunction(each))
+            for each in conditions
+        ),
+    )
 
 
 def _finals(layout: Layout) -> Composed:
@@ -45,19 +113,14 @@ def _finals(layout: Layout) -> Composed:
     return comma(fill("{value} AS {name}", value=values[name], name=Identifier(name)) for name in layout.shape.columns)
 
 
-def _state(layout: Layout) -> Composed:
-    """Folded rows, unless a TRUNCATE has made them void."""
-    return _split_by_width(layout, layout.object("state"), [fill("NOT {reset}", reset=layout.is_reset())])
-
-
 def _split_by_width(layout: Layout, table: Composable, conditions: list[Composable]) -> Composed:
     """A table as a subquery whose two halves each meet an index of theirs."""
-    if not layout.has_wide_keys:
-        return fill("(SELECT * FROM {table} WHERE {c})", table=table, c=conjunction(conditions))
+    halves = [[SQL("narrow")], [SQL("NOT narrow")]] if layout.has_wide_keys else [[]]
     return fill(
-        "(SELECT * FROM {table} WHERE narrow AND {c} UNION ALL SELECT * FROM {table} WHERE NOT narrow AND {c})",
-        table=table,
-        c=conjunction(conditions),
+        "({rows})",
+        rows=SQL(" UNION ALL ").join(
+            fill("SELECT * FROM {table} WHERE {c}", table=table, c=conjunction([*half, *conditions])) for half in halves
+        ),
     )
 
 
@@ -94,7 +157,7 @@ def _again(layout: Layout, best: Composable) -> Composed:
     """An extreme of one group, read from the source."""
     return fill(
         "SELECT {best} FROM {rows} AS s WHERE {same}",
-        best=best, rows=layout.source_rows(), same=layout.equal_keys(SQL("s"), _OWN, null_safe=True),
+        best=best, rows=layout.source_rows(), same=layout.equal_keys(_STATE, _GROUP, null_safe=True),
     )  # fmt: skip
 
 
@@ -147,50 +210,3 @@ def _facet_part(layout: Layout, index: int, valid: list[Composable]) -> Composed
 
 def _collated(type_: Composable, collation: Composable) -> Composable:
     return fill("{t}{c}", t=type_, c=collation)
-
-
-def _touched(layout: Layout) -> Composed:
-    """Hashes of the groups that have deltas. Groups that share one count as touched together, which is harmless."""
-    return fill("SELECT {hash} AS h FROM {delta}", hash=layout.hash_of(*layout.keys), delta=layout.object("delta"))
-
-
-def _changed(layout: Layout) -> Statement:
-    """Groups with deltas, and those that no index of the state can order."""
-    state, touched = layout.object("state"), _touched(layout)
-    alive = fill("NOT {reset}", reset=layout.is_reset())
-    wide: Composable = SQL("")
-    if layout.has_wide_keys:
-        wide = fill(
-            " UNION ALL SELECT * FROM {state} WHERE NOT narrow AND h NOT IN ({touched}) AND {alive}",
-            state=state, touched=touched, alive=alive,
-        )  # fmt: skip
-    rows = fill(
-        "(SELECT s.* FROM (SELECT DISTINCT h FROM ({touched}) AS d) AS c"
-        " CROSS JOIN LATERAL (SELECT * FROM {state} AS s WHERE s.h = c.h OFFSET 0) AS s WHERE {alive}{wide})",
-        touched=touched, state=state, alive=alive, wide=wide,
-    )  # fmt: skip
-    return Statement(
-        "the kept answer of the groups that have unfolded deltas",
-        fill("CREATE VIEW {view} AS\n{select}", view=layout.object("changed"), select=_combined(layout, rows)),
-    )
-
-
-def _ranking(layout: Layout, measure: str, columns: Composable) -> Statement:
-    """Settled groups come from the index in order; only groups with deltas are computed and sorted."""
-    keys = comma(Identifier(key.name) for key in layout.shape.keys)
-    order = fill("ORDER BY {m} DESC NULLS LAST, {keys}", m=Identifier(measure), keys=keys)
-    kept = fill("{serving} = 'kept'", serving=layout.serving())
-    settled = [kept, fill("NOT {reset}", reset=layout.is_reset()), fill("h NOT IN ({t})", t=_touched(layout))]
-    sql = fill(
-        "CREATE VIEW {view} AS\n"
-        "SELECT {columns} FROM (SELECT {finals} FROM {state} WHERE {settled} {order}) AS a\n"
-        "UNION ALL\n"
-        "SELECT {columns} FROM (SELECT {columns} FROM {changed} WHERE {kept} {order}) AS b\n"
-        "UNION ALL\n"
-        "SELECT {columns} FROM (SELECT {columns} FROM {direct} WHERE {serving} IS DISTINCT FROM 'kept' {order}) AS c",
-        view=layout.own(ranking_name(layout.name, measure)),
-        columns=columns, finals=_finals(layout), state=layout.object("state"),
-        settled=conjunction([*settled, *layout.narrow_column()]), order=order,
-        changed=layout.object("changed"), kept=kept, direct=layout.object("direct"), serving=layout.serving(),
-    )  # fmt: skip
-    return Statement(f"groups by {measure}, the greatest first, for .top()", sql)

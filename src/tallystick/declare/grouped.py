@@ -37,7 +37,7 @@ class Grouped(GroupReads):
         if not isinstance(declared, str):
             types = {column.name: column.type for column in declared.selected_columns if hasattr(column, "name")}
         kept, self.direct = halves(name, schema, self.shape, types)
-        super().__init__(name, self.shape, table=kept.table, rankings=kept._rankings)
+        super().__init__(name, self.shape, table=kept.table, parts=kept._parts)
 
     @property
     def fingerprint(self) -> str:

@@ -44,8 +44,3 @@ def internal_name(aggregate: str, suffix: str) -> str:
         return name
     tail = f"__{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return name.encode()[: LIMIT_BYTES - len(tail)].decode(errors="ignore") + tail
-
-
-def ranking_name(aggregate: str, measure: str) -> str:
-    """The view that orders an aggregate by a measure."""
-    return internal_name(aggregate, f"by_{measure}")

@@ -6,7 +6,7 @@ over kept views into the same statement over direct ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -16,17 +16,19 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
+    false,
     func,
     literal_column,
     select,
     true,
-)  # fmt: skip
+    union_all,
+)
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import NullType, TypeEngine
 
-from tallystick.declare.names import internal_name, ranking_name
+from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape
 from tallystick.errors import UsageError
 
@@ -37,10 +39,10 @@ _Statement = TypeVar("_Statement", bound=ClauseElement)
 class GroupReads:
     """The reads of one half. `table` is the view with the declared columns, for any query of your own."""
 
-    def __init__(self, name: str, shape: Shape, *, table: Table, rankings: Mapping[str, Table]) -> None:
+    def __init__(self, name: str, shape: Shape, *, table: Table, parts: Sequence[Table] = ()) -> None:
         self._aggregate = name
         self._shape = shape
-        self._rankings = rankings
+        self._parts = parts
         self.table = table
 
     def get(self, **key: Any) -> Select[Any]:
@@ -99,7 +101,13 @@ class GroupReads:
         if k < 1:
             raise UsageError(f'aggregate "{self._aggregate}": top of {k} groups.', hint="Ask for 1 or more.")
         self._measure_column(self.table, measure)
-        view = self._rankings.get(measure, self.table)
+        if not self._parts:
+            return self._ordered(self.table, measure, k)
+        # Each part is ordered by itself: the settled groups come from an index, which a view over all cannot use.
+        best = union_all(*(self._ordered(part, measure, k).subquery().select() for part in self._parts)).subquery()
+        return self._ordered(best, measure, k)
+
+    def _ordered(self, view: FromClause, measure: str, k: int) -> Select[Any]:
         order = [view.c[measure].desc().nulls_last(), *(view.c[key.name] for key in self._shape.keys)]
         return select(*view.c).order_by(*order).limit(k)
 
@@ -153,12 +161,14 @@ def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[
 
     direct = view(internal_name(name, "direct"))
     kept = view(name)
-    rankings = (
-        {measure.name: view(ranking_name(name, measure.name)) for measure in shape.measures} if shape.keys else {}
-    )
-    for table in (kept, *rankings.values()):
-        table.info[_DIRECT] = direct
-    return GroupReads(name, shape, table=kept, rankings=rankings), GroupReads(name, shape, table=direct, rankings={})
+    kept.info[_DIRECT] = direct
+    parts: list[Table] = []
+    if shape.keys:
+        front, rest = view(internal_name(name, "front")), view(internal_name(name, "rest"))
+        front.info[_DIRECT] = direct
+        rest.info[_DIRECT] = select(direct).where(false()).subquery()
+        parts = [front, rest]
+    return GroupReads(name, shape, table=kept, parts=parts), GroupReads(name, shape, table=direct)
 
 
 def direct_of(read: _Statement) -> _Statement:
