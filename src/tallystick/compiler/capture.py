@@ -162,7 +162,7 @@ def _rows(layout: Layout, sign: Sign) -> Composed:
             row=layout.object("row"),
         )
     table = SQL("newtab") if sign == "insert" else SQL("oldtab")
-    return fill("(SELECT o.* FROM {table} AS t, {row}(t) AS o)", table=table, row=layout.object("row"))
+    return fill("(SELECT o.* FROM {table} AS t, {row}(t.*) AS o)", table=table, row=layout.object("row"))
 
 
 def _mark(layout: Layout) -> Composed:

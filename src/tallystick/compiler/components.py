@@ -92,7 +92,9 @@ class Extreme:
 
     def over(self, *conditions: Composable) -> Composed:
         """The best value of the rows that meet this component's condition and others."""
-        return filtered(fill("{best}({x})", best=self.best, x=self.argument), self.condition, *conditions)
+        # A function's result has its type's default collation, whatever its expression has.
+        call = fill("{best}({x}{collation})", best=self.best, x=self.argument, collation=self.collation)
+        return filtered(call, self.condition, *conditions)
 
     def stands(self) -> Composed:
         """True where the best that came is still there for sure, over columns `i…` and `d…`."""

@@ -51,32 +51,41 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     shape = shape_of(aggregate.name, catalog.view_text(cursor, view), canonical=True)
     by_name = {column.name: column for column in catalog.view_columns(cursor, view)}
     measures = tuple(by_name[measure.name].type for measure in shape.measures)
+    used = catalog.view_used_columns(cursor, view, source.oid)
     catalog.drop_view(cursor, aggregate.schema, probe)
 
     names, expressions = _expressions(shape)
     items = comma(fill("{e} AS {n}", e=e, n=Identifier(n)) for n, e in zip(names, expressions, strict=True))
     where = SQL(" WHERE {w}").format(w=canonical(shape.where)) if shape.where else SQL("")
+    # Over nothing but the named columns used, as the triggers see a row: whole rows and system columns show here.
     query = fill(
-        "SELECT {items} FROM {source} AS {alias}{where}",
-        items=items, source=canonical(shape.source), alias=Identifier(shape.alias), where=where,
+        "SELECT {items} FROM (SELECT {used} FROM {source}) AS {alias}{where}",
+        items=items, used=comma(Identifier(name) for name, _ in used), source=canonical(shape.source),
+        alias=Identifier(shape.alias), where=where,
     )  # fmt: skip
-    catalog.create_view(cursor, aggregate.schema, probe, query)
+    try:
+        with cursor.connection.transaction():
+            catalog.create_view(cursor, aggregate.schema, probe, query)
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+        raise _not_from_one_row(aggregate, "its expressions", error) from error
     columns = catalog.view_columns(cursor, view)
-    used = catalog.view_used_columns(cursor, view, source.oid)
     _refuse_foreign_code(cursor, aggregate, view)
     catalog.drop_view(cursor, aggregate.schema, probe)
 
     _refuse_pseudo_types(aggregate, shape, columns)
     _refuse_virtual(aggregate, used)
-    conditions = [(canonical(shape.where), "WHERE")] if shape.where else []
-    probed = [(e, c.type.text) for e, c in zip(expressions, columns, strict=True)]
-    _refuse_mutable(cursor, aggregate, shape, [*probed, *((e, "boolean") for e, _ in conditions)])
+    probed: list[tuple[Composable, str]] = [(e, c.type.text) for e, c in zip(expressions, columns, strict=True)]
+    if shape.where:
+        probed.append((canonical(shape.where), "boolean"))
+    _refuse_mutable(cursor, aggregate, shape, probed)
 
     count = len(shape.keys)
     arguments: dict[str, ColumnType] = {}
     for name, column in zip(names[count:], columns[count:], strict=True):
         if name.startswith("x"):
             arguments[_argument_texts(shape)[int(name[1:]) - 1]] = column.type
+    distinct = [arguments[measure.argument] for measure in shape.measures if measure.distinct and measure.argument]
+    _refuse_unhashable(cursor, aggregate, [*(column.type for column in columns[:count]), *distinct])
     snapshot = Snapshot(
         Source(source.name, tuple(name for name, _ in used), unlogged=source.persistence == "u"),
         tuple(column.type for column in columns[:count]),
@@ -177,6 +186,25 @@ def _refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
             )
 
 
+def _refuse_unhashable(cursor: Cursor, aggregate: Grouped, types: list[ColumnType]) -> None:
+    """Groups are found again by a hash of their key, values of a count(DISTINCT …) by one of key and value."""
+    for type_ in types:
+        try:
+            cursor.execute(fill("SELECT hash_record_extended(ROW(NULL::{t}), 0)", t=canonical(type_.text)))
+        except psycopg.errors.UndefinedFunction as error:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": values of type {type_.text} cannot be hashed.',
+                hint="Cast the expression to a type that can be, such as text.",
+            ) from error
+
+
+def _not_from_one_row(aggregate: Grouped, what: str, error: psycopg.Error) -> DeclarationError:
+    return DeclarationError(
+        f'aggregate "{aggregate.name}": {what} cannot be computed from one row: {error.diag.message_primary}.',
+        hint="Use expressions over the row's own columns.",
+    )
+
+
 def _refuse_mutable(
     cursor: Cursor, aggregate: Grouped, shape: Shape, expressions: list[tuple[Composable, str]]
 ) -> None:
@@ -198,9 +226,5 @@ def _refuse_mutable(
                 hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at)).",
             ) from error
         except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
-            raise DeclarationError(
-                f'aggregate "{aggregate.name}": {expression.as_string(None)} cannot be computed from one row:'
-                f" {error.diag.message_primary}.",
-                hint="Use expressions over the row's own columns.",
-            ) from error
+            raise _not_from_one_row(aggregate, expression.as_string(None), error) from error
     cursor.execute(fill("DROP TABLE {t}", t=table))
