@@ -18,9 +18,7 @@ RELEASES = releases()
 class Connect(Protocol):
     """Open a connection to the test's database; `role` is what SET ROLE would set, `user` logs in."""
 
-    def __call__(
-        self, *, autocommit: bool = False, user: str = "postgres", role: str | None = None
-    ) -> Connection: ...
+    def __call__(self, *, autocommit: bool = False, user: str = "postgres", role: str | None = None) -> Connection: ...
 
 
 def pytest_report_header() -> str:
@@ -88,9 +86,7 @@ def connect(server: Server, database: URL) -> Iterator[Connect]:
     """Open psycopg connections to the test's database; they are closed, and so rolled back, at the end."""
     with ExitStack() as opened:
 
-        def open_connection(
-            *, autocommit: bool = False, user: str = "postgres", role: str | None = None
-        ) -> Connection:
+        def open_connection(*, autocommit: bool = False, user: str = "postgres", role: str | None = None) -> Connection:
             assert database.database is not None
             options = f"-c role={role}" if role else ""
             connection = server.connect(database.database, user=user, autocommit=autocommit, options=options)

@@ -56,9 +56,7 @@ class Session:
 
     def run(self, statement: Statement, params: Params | None = None) -> Step:
         """Start a statement and return when it has finished or failed, or waits for another session."""
-        assert all(step._future.done() for step in self._steps), (
-            "the last statement of this session still waits"
-        )
+        assert all(step._future.done() for step in self._steps), "the last statement of this session still waits"
         step = Step(False, self._thread.submit(self._execute, statement, params), self.deadline_s)
         self._steps.append(step)
         deadline = monotonic() + self.deadline_s

@@ -42,9 +42,7 @@ sys.stdin.readline()
 class Process:
     """Another process that uses the embedded server."""
 
-    def __init__(
-        self, home: Path | str, *, user: str = "", environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, home: Path | str, *, user: str = "", environment: dict[str, str] | None = None) -> None:
         arguments = [str(home), user] if user else [str(home)]
         self._popen = subprocess.Popen(
             [sys.executable, "-c", USER, *arguments],
@@ -236,9 +234,7 @@ def test_killed_process_does_not_keep_the_server(used: Path, process: Callable[.
     assert server_pid(used) is None
 
 
-def test_server_outlives_a_killed_process_until_the_next_use_ends(
-    used: Path, process: Callable[..., Process]
-) -> None:
+def test_server_outlives_a_killed_process_until_the_next_use_ends(used: Path, process: Callable[..., Process]) -> None:
     killed = process(used)
     killed.start()
     killed.kill()
@@ -281,9 +277,7 @@ def test_forked_child_keeps_the_server(used: Path, process: Callable[..., Proces
     assert server_pid(used) is None
 
 
-@pytest.mark.parametrize(
-    "content", ["", "\n", "not a pid\n", "0\n", "99999999999999999999999\n", "\x00\xff", "7"]
-)
+@pytest.mark.parametrize("content", ["", "\n", "not a pid\n", "0\n", "99999999999999999999999\n", "\x00\xff", "7"])
 def test_damaged_pid_file_of_a_stopped_server(used: Path, content: str) -> None:
     (used / "18" / "postmaster.pid").write_text(content, encoding="latin-1")
     assert run(start(used), "SELECT answer FROM kept") == [42]
@@ -424,9 +418,7 @@ def test_server_that_does_not_start_says_why(home: Path) -> None:
         start(home)
 
 
-def test_programs_that_the_account_cannot_reach_are_copied(
-    home: Path, process: Callable[..., Process]
-) -> None:
+def test_programs_that_the_account_cannot_reach_are_copied(home: Path, process: Callable[..., Process]) -> None:
     wheel = programs(18, account=pwd.getpwuid(0), copies=home).parents[2]
     site = home.parent / "closed"
     site.mkdir(mode=0o700)

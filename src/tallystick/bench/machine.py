@@ -19,26 +19,22 @@ SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers",
 def describe(engine: Engine) -> dict[str, object]:
     """Processor, memory, PostgreSQL and its settings, driver. The machine is the client's; so is the load."""
     with transaction(engine, read_only=True) as cursor:
-        row = cursor.execute("SELECT current_setting('server_version'), inet_server_addr() IS NULL").fetchone()
-        assert row is not None
-        settings = {name: _setting(cursor, name) for name in SETTINGS}
+        rows = cursor.execute(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (["server_version", *SETTINGS],)
+        ).fetchall()
+        settings = dict(rows)
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "load_average_at_start": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
-        "postgresql": row[0],
-        "unix_socket": row[1],
+        "postgresql": settings.pop("server_version"),
+        "unix_socket": engine.url.host is None or engine.url.host.startswith("/"),
         "settings": settings,
         "python": platform.python_version(),
         "driver": f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__}), SQLAlchemy {version('sqlalchemy')}",
     }
-
-
-def _setting(cursor: psycopg.Cursor[tuple[object, ...]], name: str) -> object:
-    row = cursor.execute("SELECT current_setting(%s)", (name,)).fetchone()
-    return row[0] if row else None
 
 
 def _cpu() -> str:

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Engine
 
 from tallystick.embedded import own_account, programs
@@ -39,7 +39,8 @@ class Load:
         Raises:
             TallyError: pgbench could not run, or a statement failed other than by a deadlock.
         """
-        arguments = self.engine.dialect.create_connect_args(self.engine.url)[1]
+        url = self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        arguments = {name: str(value) for name, value in conninfo_to_dict(url).items()}
         password = arguments.pop("password", None)  # not where `ps` shows it
         options = f"{arguments.pop('options', '')} -c search_path={schema}"
         conninfo = make_conninfo(**arguments, options=options)

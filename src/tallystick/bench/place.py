@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
-from sqlalchemy import BigInteger, Column, Engine, Identity, Index, Integer, MetaData, Select, Table, create_engine
-from sqlalchemy import func, make_url, select  # fmt: skip
+from sqlalchemy import BigInteger, Column, Engine, Identity, Index, Integer, MetaData, Select, Table
+from sqlalchemy import create_engine as engine_of
+from sqlalchemy import func, make_url, select
 
 from tallystick.compiler.text import fill
 from tallystick.errors import MissingPrivilege, UsageError
@@ -28,13 +29,13 @@ def own_database(url: str) -> Iterator[Engine]:
         MissingPrivilege: the role may not create databases.
         UsageError: a database of that name exists and is not a benchmark's.
     """
-    server = create_engine(url)
+    server = engine_of(url)
     try:
         _drop(server)
         _run(server, fill("CREATE DATABASE {d}", d=Identifier(DATABASE)))
         try:
             _run(server, fill("COMMENT ON DATABASE {d} IS {mark}", d=Identifier(DATABASE), mark=Literal(MARK)))
-            engine = create_engine(make_url(url).set(database=DATABASE))
+            engine = engine_of(make_url(url).set(database=DATABASE))
             try:
                 yield engine
             finally:
@@ -87,9 +88,7 @@ def settle(engine: Engine, *tables: Identifier) -> None:
 def _session(engine: Engine) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection that commits each statement by itself, as VACUUM and CREATE DATABASE ask."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, psycopg.Connection)
-        yield raw
+        yield cast("psycopg.Connection[tuple[Any, ...]]", connection.connection.driver_connection)
 
 
 def _run(server: Engine, statement: Any) -> None:

@@ -26,14 +26,25 @@ from tallystick.store.connection import transaction
 
 FOLD_PERIOD_S = 0.75
 
-HOT = "\\set size random(1, 5000)\nINSERT INTO message (chat_id, size) VALUES (1, :size);\n"
-SPREAD = (
-    "".join(f"\\set chat{i} random(1, 20)\n\\set size{i} random(1, 5000)\n" for i in (1, 2, 3))
-    + "BEGIN;\n"
-    + "".join(f"INSERT INTO message (chat_id, size) VALUES (:chat{i}, :size{i});\n" for i in (1, 2, 3))
-    + "END;\n"
-)
-UNUSED = "\\set id random(1, {rows})\nUPDATE message SET edits = edits + 1 WHERE id = :id;\n"
+HOT = """
+\\set size random(1, 5000)
+INSERT INTO message (chat_id, size) VALUES (1, :size);
+"""
+SPREAD = """
+\\set chat1 random(1, 20)
+\\set chat2 random(1, 20)
+\\set chat3 random(1, 20)
+\\set size random(1, 5000)
+BEGIN;
+INSERT INTO message (chat_id, size) VALUES (:chat1, :size);
+INSERT INTO message (chat_id, size) VALUES (:chat2, :size);
+INSERT INTO message (chat_id, size) VALUES (:chat3, :size);
+END;
+"""
+UNUSED = """
+\\set id random(1, {rows})
+UPDATE message SET edits = edits + 1 WHERE id = :id;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +106,14 @@ class _Writers:
         self.tally.backfill(engine)
 
     def hot(self) -> Iterator[Figure]:
-        measured = self._rates(HOT)
-        yield ratio(
-            "single-row inserts into one group, rate", measured, "plain", "kept", target=0.65, bound="at least", aim=0.8
-        )
+        what = "single-row inserts into one group, rate"
+        yield ratio(what, self._rates(HOT), "plain", "kept", target=0.65, bound="at least", aim=0.8)
 
     def spread(self) -> Iterator[Figure]:
         before = self._deadlocks()
-        measured = self._rates(SPREAD)
-        yield ratio(
-            "three inserts per transaction over 20 groups, rate",
-            measured,
-            "plain",
-            "kept",
-            target=0.6,
-            bound="at least",
-        )
-        yield Figure(
-            "deadlocks beside three inserts per transaction", "deadlocks", [self._deadlocks() - before], target=0
-        )
+        what = "three inserts per transaction over 20 groups"
+        yield ratio(f"{what}, rate", self._rates(SPREAD), "plain", "kept", target=0.6, bound="at least")
+        yield Figure(f"{what}, deadlocks", "deadlocks", [self._deadlocks() - before], target=0)
 
     def unused(self) -> Iterator[Figure]:
         rows = self.sizes.updated_rows
@@ -172,9 +172,10 @@ class _Writers:
 
     def _deadlocks(self) -> int:
         with transaction(self.engine, read_only=True) as cursor:
-            row = cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
-        assert row is not None
-        return int(row[0])
+            found = cursor.execute(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            ).fetchall()
+        return int(found[0][0])
 
     @contextmanager
     def _folding(self) -> Iterator[None]:

@@ -167,6 +167,8 @@ class _Reader:
         position = 0
         while position < len(self.tokens):
             token = self.tokens[position]
+            if token.text == "*" and previous is not None and previous.text == ".":
+                raise self.refuse("a whole row cannot be kept", "Name its columns.")
             if token.text == ";":
                 raise self.refuse("found a second statement", "Declare one SELECT.")
             if token.kind == "word" and token.text == "select" and position > 0:
