@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Literal
 
 Bound = Literal["at least", "at most", "under"]
@@ -48,11 +48,16 @@ class Figure:
         return self.value < self.target if self.bound == "under" else self.value <= self.target
 
     def line(self) -> str:
-        """For people: value, target and verdict."""
-        text = f"{self.name}: {self.value:,.4g} {self.unit} ({min(self.samples):,.4g} to {max(self.samples):,.4g})"
+        """For people: median, the middle half of the samples, target and verdict."""
+        text = f"{self.name}: {self.value:,.4g} {self.unit} ({self._quartile(1):,.4g} to {self._quartile(3):,.4g})"
         if self.target is None:
             return text
         return f"{text}, target {self.bound} {self.target:,g}: {'met' if self.is_met else 'MISSED'}"
+
+    def _quartile(self, number: int) -> float:
+        if len(self.samples) == 1:
+            return self.samples[0]
+        return quantiles(self.samples, n=4, method="inclusive")[number - 1]
 
     def as_dict(self) -> dict[str, object]:
         """JSON; keys without a meaning for this figure are left out."""
@@ -61,6 +66,7 @@ class Figure:
             "value": _rounded(self.value),
             "unit": self.unit,
             "spread": [_rounded(min(self.samples)), _rounded(max(self.samples))],
+            "quartiles": [_rounded(self._quartile(1)), _rounded(self._quartile(3))],
             "rounds": len(self.samples),
         }
         if self.target is not None:
@@ -96,7 +102,9 @@ def interleaved(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     return measured
 
 
-def report(bench: str, *, quick: bool, machine: dict[str, object], found: Sequence[Figure]) -> dict[str, object]:
+def report(
+    bench: str, *, quick: bool, machine: dict[str, object], found: Sequence[Figure], notes: Sequence[str] = ()
+) -> dict[str, object]:
     """What `run` returns: figures have a target, information has none."""
     return {
         "bench": bench,
@@ -104,6 +112,7 @@ def report(bench: str, *, quick: bool, machine: dict[str, object], found: Sequen
         "machine": machine,
         "figures": [figure.as_dict() for figure in found if figure.target is not None],
         "information": [figure.as_dict() for figure in found if figure.target is None],
+        "notes": list(notes),
     }
 
 

@@ -7,12 +7,24 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from psycopg.sql import SQL, Identifier, Literal
-from sqlalchemy import BigInteger, Column, Engine, Identity, Index, Integer, MetaData, Select, Table
-from sqlalchemy import create_engine as engine_of
-from sqlalchemy import func, make_url, select
+from psycopg.sql import Identifier, Literal
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    create_engine,
+    func,
+    make_url,
+    select,
+)
 
-from tallystick.compiler.text import fill
+from tallystick.compiler.text import comma, fill
 from tallystick.errors import MissingPrivilege, UsageError
 from tallystick.store.connection import transaction
 
@@ -29,13 +41,13 @@ def own_database(url: str) -> Iterator[Engine]:
         MissingPrivilege: the role may not create databases.
         UsageError: a database of that name exists and is not a benchmark's.
     """
-    server = engine_of(url)
+    server = create_engine(url)
     try:
         _drop(server)
         _run(server, fill("CREATE DATABASE {d}", d=Identifier(DATABASE)))
         try:
             _run(server, fill("COMMENT ON DATABASE {d} IS {mark}", d=Identifier(DATABASE), mark=Literal(MARK)))
-            engine = engine_of(make_url(url).set(database=DATABASE))
+            engine = create_engine(make_url(url).set(database=DATABASE))
             try:
                 yield engine
             finally:
@@ -60,6 +72,11 @@ def message_table(schema: str, *indexed: str) -> Table:
     return table
 
 
+def chat_table(schema: str) -> Table:
+    """What a page of an application lists: the parents of the groups."""
+    return Table("chat", MetaData(schema=schema), Column("id", BigInteger, primary_key=True, autoincrement=False))
+
+
 def by_chat(table: Table) -> Select[Any]:
     """The aggregate of every benchmark."""
     return select(
@@ -74,10 +91,15 @@ def create(engine: Engine, table: Table) -> None:
     table.metadata.create_all(engine)
 
 
+def qualified(table: Table) -> Identifier:
+    """The table in statements built by psycopg."""
+    return Identifier(table.schema or "public", table.name)
+
+
 def settle(engine: Engine, *tables: Identifier) -> None:
     """VACUUM and ANALYZE tables (none: all), then CHECKPOINT if the role may: no round pays for the one before."""
-    with _session(engine) as connection:
-        connection.execute(fill("VACUUM (ANALYZE) {t}", t=SQL(", ").join(tables)))
+    with session(engine) as connection:
+        connection.execute(fill("VACUUM (ANALYZE) {t}", t=comma(tables)))
         try:
             connection.execute("CHECKPOINT")
         except psycopg.errors.InsufficientPrivilege:
@@ -85,14 +107,14 @@ def settle(engine: Engine, *tables: Identifier) -> None:
 
 
 @contextmanager
-def _session(engine: Engine) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def session(engine: Engine) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection that commits each statement by itself, as VACUUM and CREATE DATABASE ask."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield cast("psycopg.Connection[tuple[Any, ...]]", connection.connection.driver_connection)
 
 
 def _run(server: Engine, statement: Any) -> None:
-    with _session(server) as connection:
+    with session(server) as connection:
         try:
             connection.execute(statement)
         except psycopg.errors.InsufficientPrivilege as error:

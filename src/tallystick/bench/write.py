@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 
-from psycopg.sql import Identifier
 from sqlalchemy import Engine, Table, func
 
 from tallystick.bench import pgbench
 from tallystick.bench.figures import Figure, Progress, interleaved, ratio, report, silent
 from tallystick.bench.machine import describe
-from tallystick.bench.place import by_chat, create, message_table, own_database, settle
+from tallystick.bench.place import by_chat, create, message_table, own_database, qualified, settle
 from tallystick.compiler.text import fill
 from tallystick.maintain.tally import Tally
 from tallystick.store.connection import transaction
@@ -59,7 +58,7 @@ class Sizes:
     bulk_rows: int
 
 
-FULL = Sizes(rounds=9, seconds=3, clients=8, updated_rows=50_000, bulk_rounds=7, bulk_rows=300_000)
+FULL = Sizes(rounds=13, seconds=2, clients=8, updated_rows=50_000, bulk_rounds=7, bulk_rows=300_000)
 QUICK = Sizes(rounds=3, seconds=1, clients=8, updated_rows=5_000, bulk_rounds=3, bulk_rows=30_000)
 
 
@@ -153,7 +152,7 @@ class _Writers:
         """Make all tables equal, and leave no work of the last round behind."""
         for table in self.tables.values():
             with transaction(self.engine) as cursor:
-                cursor.execute(fill("TRUNCATE {t} RESTART IDENTITY", t=_name(table)))
+                cursor.execute(fill("TRUNCATE {t} RESTART IDENTITY", t=qualified(table)))
             if rows:
                 self._fill(table, rows)
         self.tally.fold(self.engine)
@@ -165,7 +164,7 @@ class _Writers:
                 fill(
                     "INSERT INTO {t} (chat_id, size) SELECT 1 + i %% 1000, 1 + i %% 5000"
                     " FROM generate_series(1, %s::integer) AS i",
-                    t=_name(table),
+                    t=qualified(table),
                 ),
                 (rows,),
             )
@@ -193,7 +192,3 @@ class _Writers:
             finally:
                 ended.set()
             folding.result()
-
-
-def _name(table: Table) -> Identifier:
-    return Identifier(table.schema or "public", table.name)

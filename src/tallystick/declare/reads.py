@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     false,
     func,
+    literal,
     literal_column,
     select,
     true,
@@ -122,7 +123,7 @@ class GroupReads:
             )
         condition: ColumnElement[bool] = true()
         for name in names:
-            condition = condition & (view.c[name] == key[name])
+            condition = condition & (view.c[name] == _bound(view.c[name], key[name]))
         return condition
 
     def _measure_column(self, view: FromClause, measure: str) -> ColumnElement[Any]:
@@ -144,7 +145,19 @@ class GroupReads:
     def _echo(self, column: ColumnElement[Any], value: Any) -> ColumnElement[Any]:
         if value is None:
             return column
-        return func.coalesce(column, value, type_=column.type).label(column.name)
+        return func.coalesce(column, _bound(column, value), type_=column.type).label(column.name)
+
+
+def _bound(column: ColumnElement[Any], value: Any) -> Any:
+    """A value for a column whose type is not known here: PostgreSQL, which knows it, reads the parameter."""
+    if (
+        value is None
+        or hasattr(value, "__clause_element__")
+        or isinstance(value, ClauseElement)
+        or not isinstance(column.type, NullType)
+    ):
+        return value
+    return literal(value, NullType())
 
 
 def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[Any]]) -> tuple[GroupReads, GroupReads]:

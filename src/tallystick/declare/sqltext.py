@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tallystick.declare.tokens import LexicalError, Token, tokenize
+from tallystick.declare.names import LIMIT_BYTES
+from tallystick.declare.tokens import LexicalError, Token, name_of, tokenize
 from tallystick.errors import DeclarationError
 
 AGGREGATES = frozenset(
@@ -138,6 +139,11 @@ class _Reader:
                 raise self.refuse(
                     f'two result columns are called "{name}"', "Give each its own name with AS or .label()."
                 )
+            if len(name.encode()) > LIMIT_BYTES:
+                raise self.refuse(
+                    f'result column "{name}" has {len(name.encode())} bytes, PostgreSQL takes {LIMIT_BYTES}',
+                    "Shorten it with AS or .label().",
+                )
             columns.append(name)
             found = self._group_item(expression, name, position, group_by)
             if found is not None:
@@ -224,10 +230,12 @@ class _Reader:
         length = 1
         while length + 1 < len(names) and names[length].text == ".":
             length += 2
-        if not names or len(names) > length + 1 or any(t.kind not in ("word", "quoted") for t in names[:length:2]):
+        if not names:
+            raise self.refuse("there is no table after FROM", "Name the table whose rows are aggregated.")
+        if len(names) > length + 1 or any(t.kind not in ("word", "quoted") for t in names[:length:2]):
             raise self.refuse(f"FROM {self._slice(tokens)} is not one table", "Declare the aggregate over one table.")
         alias = names[length] if len(names) > length else names[length - 1]
-        return self._slice(names[:length]), _name_of(alias)
+        return self._slice(names[:length]), name_of(alias)
 
     def _refuse_grouping_sets(self, tokens: Sequence[Token]) -> None:
         for index, token in enumerate(tokens):
@@ -243,14 +251,16 @@ class _Reader:
 
     def _labelled(self, item: Sequence[Token]) -> tuple[list[Token], str]:
         tokens = list(item)
-        if tokens and tokens[0].text in ("distinct", "all") and tokens[0].kind == "word":
+        if tokens and tokens[0].text == "distinct" and tokens[0].kind == "word":
             raise self.refuse("SELECT DISTINCT cannot be kept", "Use GROUP BY; its groups are distinct already.")
+        if tokens and tokens[0].text == "all" and tokens[0].kind == "word":
+            tokens = tokens[1:]
         if not tokens:
             raise self.refuse("an entry of the SELECT list is empty", "Check the commas.")
         if len(tokens) > 2 and tokens[-2].text == "as" and tokens[-2].kind == "word":
-            return tokens[:-2], _name_of(tokens[-1])
+            return tokens[:-2], name_of(tokens[-1])
         if all(t.kind in ("word", "quoted") if i % 2 == 0 else t.text == "." for i, t in enumerate(tokens)):
-            return tokens, _name_of(tokens[-1])
+            return tokens, name_of(tokens[-1])
         if any(t.text == "*" and t.depth == 0 for t in tokens[-1:]):
             raise self.refuse("SELECT * cannot be kept", "Name the group keys and the measures.")
         name = self._function_name(tokens)
@@ -265,7 +275,7 @@ class _Reader:
             return None
         closing = next((i for i, t in enumerate(tokens) if i > opening and t.kind == "close" and t.depth == 0), None)
         rest = tokens[closing + 1 :] if closing is not None else []
-        return _name_of(tokens[opening - 1]) if not rest or rest[0].text == "filter" else None
+        return name_of(tokens[opening - 1]) if not rest or rest[0].text == "filter" else None
 
     def _group_item(self, expression: Sequence[Token], name: str, position: int, group_by: Sequence[str]) -> int | None:
         candidates = {self._bare(expression)}
@@ -286,7 +296,7 @@ class _Reader:
         call = inner[start:]
         if len(call) < 3 or call[0].kind not in ("word", "quoted") or call[1].kind != "open":
             raise self._not_a_measure(text)
-        function = _name_of(call[0])
+        function = name_of(call[0])
         level = call[1].depth
         closing = next(i for i, t in enumerate(call) if i > 1 and t.kind == "close" and t.depth == level)
         condition = self._filter(call[closing + 1 :], text)
@@ -369,7 +379,3 @@ def _strip(reader: _Reader) -> str:
     if all(t.kind in ("word", "quoted") if i % 2 == 0 else t.text == "." for i, t in enumerate(tokens)):
         tokens = tokens[-1:]
     return " ".join(token.text for token in tokens)
-
-
-def _name_of(token: Token) -> str:
-    return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text

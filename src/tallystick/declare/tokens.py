@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(
     r"""
-      (?P<space>\s+|--[^\n]*)
+      (?P<space>[ \t\n\r\f\v]+|--[^\n]*)
     | (?P<comment>/\*)
     | (?P<string>[eE]'(?:[^'\\]|''|\\.)*' | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*' | (?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag))
     | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*")
@@ -19,10 +19,14 @@ _TOKEN = re.compile(
     | (?P<open>[(\[])
     | (?P<close>[)\]])
     | (?P<punct>::|:=|\.\.|[,;.:]|\$\d+)
-    | (?P<operator>[-+*/<>=~!@#%^&|`?]+)
+    | (?P<operator>(?:(?!--|/\*)[-+*/<>=~!@\#%^&|`?])+)
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+
+_FOLDED = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # PostgreSQL folds no other letters
+_ESCAPE = re.compile(r"\\(\\|[0-9a-fA-F]{4}|\+[0-9a-fA-F]{6})")
 
 
 class LexicalError(ValueError):
@@ -58,7 +62,7 @@ def tokenize(text: str) -> list[Token]:
             end = _comment_end(text, position)
         elif kind != "space":
             depth -= kind == "close"
-            folded = found.group().lower() if kind == "word" else found.group()
+            folded = found.group().translate(_FOLDED) if kind == "word" else found.group()
             tokens.append(Token(kind, folded, position, end, depth))
             depth += kind == "open"
         position = end
@@ -75,3 +79,14 @@ def _comment_end(text: str, start: int) -> int:
         if depth == 0:
             return mark.end()
     raise LexicalError("a comment is not closed")
+
+
+def name_of(token: Token) -> str:
+    """The name that a word or a quoted identifier stands for."""
+    if token.kind != "quoted":
+        return token.text
+    start = token.text.index('"')
+    name = token.text[start + 1 : -1].replace('""', '"')
+    if start == 0:
+        return name
+    return _ESCAPE.sub(lambda found: "\\" if found[1] == "\\" else chr(int(found[1].lstrip("+"), 16)), name)

@@ -18,7 +18,7 @@ WITH RECURSIVE under AS (
     FROM under AS u JOIN pg_type AS t ON t.oid = u.typbasetype
     WHERE u.typtype = 'd'
 )
-SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(b.oid, NULL),
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(b.oid, -1),
        CASE WHEN b.oid = 'numeric'::regtype AND u.modifier >= 4
             THEN ((u.modifier - 4) & 2047) - CASE WHEN ((u.modifier - 4) & 2047) > 1000 THEN 2048 ELSE 0 END END,
        b.typlen > 0,

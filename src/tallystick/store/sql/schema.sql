@@ -70,7 +70,7 @@ CREATE OR REPLACE FUNCTION {schema}.census(value numeric, scales boolean) RETURN
         SELECT CASE WHEN value = 'NaN' THEN 1::numeric
                     WHEN value = 'Infinity' THEN 1000000000000::numeric
                     WHEN value = '-Infinity' THEN 1000000000000000000000000::numeric
-                    WHEN scales THEN ('1e' || (36 + 12 * least(scale(value), 1000))::text)::numeric
+                    WHEN scales AND value IS NOT NULL THEN ('1e' || (36 + 12 * least(scale(value), 1000))::text)::numeric
                END;
     END;
 

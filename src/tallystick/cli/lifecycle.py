@@ -1,0 +1,152 @@
+"""plan, install, backfill, fold, uninstall."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from tallystick.cli.output import Output, seconds
+from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
+from tallystick.compiler.text import Statement
+from tallystick.errors import FoldLocked, UsageError
+from tallystick.maintain import folding
+from tallystick.maintain.install import Planned
+from tallystick.maintain.install import install as install_one
+from tallystick.maintain.install import uninstall as uninstall_one
+from tallystick.store import aggregates
+from tallystick.store.connection import transaction
+from tallystick.store.queries import schema_script
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (plan, install, backfill, fold, uninstall):
+        app.command()(command)
+
+
+def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:
+    """Print the SQL that install would run, and nothing else; the database is left as it is."""
+    output = Output(as_json=as_json)
+    with opened(dsn, app, None, output) as target:
+        planned = target.registry().plan(target.engine, only=target.declared_names(names))
+        with transaction(target.engine, read_only=True) as cursor:
+            is_present = aggregates.is_schema_installed(cursor, target.schema)
+    first = [] if is_present else [Statement(f"the schema {target.schema}", schema_script(target.schema))]
+    if as_json:
+        schema = {"name": target.schema, "installed": is_present, "statements": _as_dicts(first)}
+        output.json({"schema": schema, "aggregates": [_planned(each) for each in planned]})
+        return
+    for statement in [*first, *(one for each in planned for one in _statements(each))]:
+        sys.stdout.write(f"-- {statement.purpose}\n{statement.text().rstrip().rstrip(';')};\n\n")
+    for each in planned:
+        if each.compiled is None:
+            output.note(f"{each.aggregate}: installed already")
+
+
+def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:
+    """Install declared aggregates. Until they are backfilled, they answer from their sources."""
+    output = Output(as_json=as_json)
+    found = []
+    with opened(dsn, app, None, output) as target:
+        tally = target.registry()
+        # What is refused is refused before anything is installed.
+        planned = tally.plan(target.engine, only=target.declared_names(names))
+        with output.steps(len(planned)) as steps:
+            for each in planned:
+                steps.begin(f"installing {each.aggregate}")
+                is_new = install_one(target.engine, tally[each.aggregate])
+                steps.done(f"{each.aggregate}: {'installed' if is_new else 'installed already'} over {each.source}")
+                found.append({"name": each.aggregate, "source": each.source, "new": is_new})
+    output.json({"aggregates": found})
+    if any(each["new"] for each in found):
+        output.note("They answer from their sources until you run: tally backfill")
+
+
+def backfill(
+    names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Json = False
+) -> None:
+    """Compute the kept answers beside writers, and let readers use them."""
+    output = Output(as_json=as_json)
+    found = []
+    with opened(dsn, app, schema, output) as target:
+        chosen = target.installed_names(names)
+        with output.steps(len(chosen)) as steps:
+            for name in chosen:
+                steps.begin(f"backfilling {name}")
+                result = folding.backfill(target.engine, target.schema, name)
+                steps.done(f"{name}: {result.groups:,} groups in {seconds(result.elapsed_s)}")
+                found.append(result)
+    output.json({"aggregates": [_named(each) for each in found]})
+
+
+def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Json = False) -> int:
+    """Fold deltas into the state, which keeps reads quick; answers stay what they are."""
+    output = Output(as_json=as_json)
+    found: list[dict[str, Any]] = []
+    with opened(dsn, app, schema, output) as target:
+        chosen = target.installed_names(names)
+        with output.steps(len(chosen)) as steps:
+            for name in chosen:
+                steps.begin(f"folding {name}")
+                try:
+                    result = folding.fold(target.engine, target.schema, name)
+                except FoldLocked as error:  # no reason to leave the others unfolded
+                    steps.done(str(error))
+                    found.append({"name": name, "locked": True})
+                    continue
+                took = seconds(result.elapsed_s)
+                steps.done(f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}")
+                found.append({**_named(result), "locked": False})
+    output.json({"aggregates": found})
+    return 1 if any(each["locked"] for each in found) else 0
+
+
+def uninstall(
+    names: Names = None,
+    dsn: Dsn = None,
+    app: App = None,
+    schema: Schema = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Remove aggregates with all that belongs to them; their sources are left alone."""
+    output = Output(as_json=as_json)
+    with opened(dsn, app, schema, output) as target:
+        chosen = target.installed_names(names, rest_is_gone=True)
+        if not yes:
+            if as_json or not sys.stdin.isatty():
+                raise UsageError(f"uninstall would remove {', '.join(chosen)}.", hint="Confirm with --yes.")
+            if not typer.confirm(f"Remove {', '.join(chosen)}? Readers of these views will fail.", err=True):
+                output.note("Nothing was removed.")
+                return 1
+        with output.steps(len(chosen)) as steps:
+            for name in chosen:
+                steps.begin(f"removing {name}")
+                uninstall_one(target.engine, target.schema, name)
+                steps.done(f"{name}: removed")
+    output.json({"removed": chosen})
+    return 0
+
+
+def _statements(planned: Planned) -> tuple[Statement, ...]:
+    return (*planned.compiled.objects, *planned.compiled.triggers) if planned.compiled is not None else ()
+
+
+def _as_dicts(statements: list[Statement] | tuple[Statement, ...]) -> list[dict[str, str]]:
+    return [{"purpose": statement.purpose, "sql": statement.text()} for statement in statements]
+
+
+def _planned(planned: Planned) -> dict[str, Any]:
+    return {
+        "name": planned.aggregate,
+        "source": planned.source,
+        "installed": planned.compiled is None,
+        "statements": _as_dicts(_statements(planned)),
+    }
+
+
+def _named(result: folding.FoldResult | folding.BackfillResult) -> dict[str, Any]:
+    """A result under the same key as everywhere: name."""
+    values = {field: getattr(result, field) for field in result.__dataclass_fields__ if field != "aggregate"}
+    return {"name": result.aggregate, **values}

@@ -1,0 +1,215 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."boolean__direct" AS
+SELECT chat_id AS "chat_id", bool_and(ok) AS "all_ok", bool_or((size > 10)) AS "any_large"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."boolean__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint,
+    a3 bigint,
+    a4 bigint
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."boolean__delta" (
+    epoch bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint,
+    a3 bigint,
+    a4 bigint
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."boolean__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."boolean__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."boolean__delta" (k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."boolean__state" (((CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."boolean__state" (((CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean) DESC NULLS LAST, k1);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."boolean__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."boolean__row"(app.event) RETURNS TABLE (k1 integer, x1 boolean, x2 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."size" AS "size", ($1)."ok" AS "ok") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."boolean__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."boolean__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."boolean__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."boolean__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - count(*) FILTER (WHERE x1) AS a2, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, - count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."boolean__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."boolean__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."boolean__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."boolean__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."boolean__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."boolean__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."boolean__settled" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."boolean__changed" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM (
+  SELECT k1, n, a1, a2, a3, a4 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'boolean'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."boolean__kept" AS
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled"
+UNION ALL
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."boolean__front" AS
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."boolean__rest" AS
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept'
+UNION ALL
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."boolean" AS
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__front"
+UNION ALL
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."boolean__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'boolean'),
+  "void0" AS (DELETE FROM "tally"."boolean__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."boolean__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'boolean' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."boolean__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."boolean__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."boolean__state" (h, k1, n, a1, a2, a3, a4) SELECT h, k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."boolean__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."boolean__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."boolean__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."boolean__state";
+  DELETE FROM "tally"."boolean__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'boolean';
+  INSERT INTO "tally"."boolean__state" (h, k1, n, a1, a2, a3, a4) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x1), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x2), 0) FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."boolean__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "boolean__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."boolean__insert"();
+
+-- on DELETE
+CREATE TRIGGER "boolean__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."boolean__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "boolean__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."boolean__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "boolean__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."size", NEW."ok")))
+EXECUTE FUNCTION "tally"."boolean__update"();

@@ -1,0 +1,211 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."count_and_sum__direct" AS
+SELECT chat_id AS "chat_id", count(*) AS "messages", sum(size) AS "bytes"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."count_and_sum__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."count_and_sum__delta" (
+    epoch bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."count_and_sum__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."count_and_sum__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."count_and_sum__delta" (k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."count_and_sum__state" (((coalesce(n, 0))::bigint) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."count_and_sum__state" (((CASE WHEN a1 > 0 THEN a2 END)::bigint) DESC NULLS LAST, k1);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."count_and_sum__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."count_and_sum__row"(app.event) RETURNS TABLE (k1 integer, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, (size)::integer AS x1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."size" AS "size") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."count_and_sum__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."count_and_sum__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."count_and_sum__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."count_and_sum__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."count_and_sum__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."count_and_sum__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."count_and_sum__settled" AS
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."count_and_sum__changed" AS
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM (
+  SELECT k1, n, a1, a2 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'count_and_sum'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."count_and_sum__kept" AS
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled"
+UNION ALL
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."count_and_sum__front" AS
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."count_and_sum__rest" AS
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept'
+UNION ALL
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."count_and_sum" AS
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__front"
+UNION ALL
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."count_and_sum__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'count_and_sum'),
+  "void0" AS (DELETE FROM "tally"."count_and_sum__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."count_and_sum__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."count_and_sum__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."count_and_sum__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."count_and_sum__state" (h, k1, n, a1, a2) SELECT h, k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."count_and_sum__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."count_and_sum__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."count_and_sum__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."count_and_sum__state";
+  DELETE FROM "tally"."count_and_sum__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'count_and_sum';
+  INSERT INTO "tally"."count_and_sum__state" (h, k1, n, a1, a2) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."count_and_sum__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "count_and_sum__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."count_and_sum__insert"();
+
+-- on DELETE
+CREATE TRIGGER "count_and_sum__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."count_and_sum__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "count_and_sum__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."count_and_sum__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "count_and_sum__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size"), ROW(NEW."chat_id", NEW."size")))
+EXECUTE FUNCTION "tally"."count_and_sum__update"();

@@ -1,0 +1,234 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."distinct__direct" AS
+SELECT chat_id AS "chat_id", count(DISTINCT kind) FILTER (WHERE (size > 0)) AS "kinds", count(*) AS "events"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."distinct__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    c1 bigint
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."distinct__delta" (
+    epoch bigint NOT NULL,
+    facet smallint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    v1 text COLLATE pg_catalog."default"
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- rows per distinct value of each group
+CREATE TABLE "tally"."distinct__facet1" (
+    h bigint NOT NULL,
+    k1 integer,
+    v1 text COLLATE pg_catalog."default",
+    n bigint NOT NULL
+);
+
+-- finds a value
+CREATE INDEX ON "tally"."distinct__facet1" (h);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."distinct__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."distinct__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."distinct__delta" (k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."distinct__state" (((coalesce(c1, 0))::bigint) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."distinct__state" (((coalesce(n, 0))::bigint) DESC NULLS LAST, k1);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."distinct__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."distinct__row"(app.event) RETURNS TABLE (k1 integer, x1 text, f1 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."kind" AS "kind", ($1)."size" AS "size") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."distinct__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT (SELECT last_value FROM "tally"."epoch"), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1)) HAVING count(*) > 0) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."distinct__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT (SELECT last_value FROM "tally"."epoch"), facet, k1, n, v1
+  FROM (SELECT k1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1)) HAVING count(*) > 0) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."distinct__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."distinct__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT (SELECT last_value FROM "tally"."epoch"), facet, k1, n, v1
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1)) HAVING count(*) > 0) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."distinct__settled" AS
+SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."distinct__changed" AS
+SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM (
+  SELECT k1, n, c1 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(c1)::bigint AS c1 FROM (
+    SELECT k1, n, c1 FROM (SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, NULL::bigint FROM (SELECT * FROM "tally"."distinct__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct'), 0) AND facet = 0) AS d
+    UNION ALL
+    SELECT t.k1, 0, (coalesce(f.n, 0) + t.n > 0)::integer::bigint - (coalesce(f.n, 0) > 0)::integer FROM (SELECT k1, v1, sum(n)::bigint AS n FROM (SELECT * FROM "tally"."distinct__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct'), 0) AND facet = 1) AS d GROUP BY k1, v1) AS t
+    LEFT JOIN "tally"."distinct__facet1" AS f ON f.h = hash_record_extended(ROW(t.k1, t.v1), 0) AND record_eq(ROW(f.k1, f.v1), ROW(t.k1, t.v1)) AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct')
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."distinct__kept" AS
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled"
+UNION ALL
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."distinct__front" AS
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."distinct__rest" AS
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept'
+UNION ALL
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."distinct" AS
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__front"
+UNION ALL
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."distinct__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'distinct'),
+  "void0" AS (DELETE FROM "tally"."distinct__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  "void1" AS (DELETE FROM "tally"."distinct__facet1" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."distinct__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'distinct' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') RETURNING *),
+  "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
+  "facet1_next" AS (SELECT s.ctid AS place, g.k1, g.v1, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n FROM "facet1_gone" AS g LEFT JOIN "tally"."distinct__facet1" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1))),
+  "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (h, k1, v1, n) SELECT h, k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
+  "facet1_changed" AS (UPDATE "tally"."distinct__facet1" AS s SET n = f.n FROM "facet1_next" AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "facet1_emptied" AS (DELETE FROM "tally"."distinct__facet1" AS s USING "facet1_next" AS f WHERE s.ctid = f.place AND f.n = 0),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(c1)::bigint AS c1 FROM (SELECT k1, n, NULL::bigint AS c1 FROM gone WHERE facet = 0 UNION ALL SELECT k1, 0, ((n > 0)::integer - (was > 0)::integer)::bigint FROM "facet1_next") AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.c1, 0) + coalesce(g.c1, 0) AS c1 FROM gathered AS g LEFT JOIN "tally"."distinct__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."distinct__state" (h, k1, n, c1) SELECT h, k1, n, c1 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."distinct__state" AS s SET n = f.n, c1 = f.c1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."distinct__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."distinct__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."distinct__state";
+  DELETE FROM "tally"."distinct__facet1";
+  DELETE FROM "tally"."distinct__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'distinct';
+  INSERT INTO "tally"."distinct__facet1" (h, k1, v1, n) SELECT hash_record_extended(ROW(k1, x1), 0), k1, x1, count(*) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE f1 AND x1 IS NOT NULL GROUP BY k1, x1;
+  INSERT INTO "tally"."distinct__state" (h, k1, n, c1) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), count(DISTINCT x1) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."distinct__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "distinct__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."distinct__insert"();
+
+-- on DELETE
+CREATE TRIGGER "distinct__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."distinct__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "distinct__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."distinct__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "distinct__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."kind", OLD."size"), ROW(NEW."chat_id", NEW."kind", NEW."size")))
+EXECUTE FUNCTION "tally"."distinct__update"();

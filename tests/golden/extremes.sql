@@ -1,0 +1,215 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."extremes__direct" AS
+SELECT chat_id AS "chat_id", min(at) AS "first", max(size) FILTER (WHERE ok) AS "largest"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."extremes__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    m1 timestamp with time zone,
+    m2 integer
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."extremes__delta" (
+    epoch bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    i1 timestamp with time zone,
+    d1 timestamp with time zone,
+    i2 integer,
+    d2 integer
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."extremes__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."extremes__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."extremes__delta" (k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."extremes__state" (((m1)::timestamp with time zone) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."extremes__state" (((m2)::integer) DESC NULLS LAST, k1);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."extremes__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."extremes__row"(app.event) RETURNS TABLE (k1 integer, x1 timestamp with time zone, x2 integer, f1 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."at" AS "at", ($1)."size" AS "size", ($1)."ok" AS "ok") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."extremes__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."extremes__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, i2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, i1, i2
+  FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT o.* FROM newtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."extremes__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."extremes__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, d1, d2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, d1, d2
+  FROM (SELECT k1, - count(*) AS n, min(x1) AS d1, max(x2) FILTER (WHERE f1) AS d2 FROM (SELECT o.* FROM oldtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."extremes__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."extremes__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."extremes__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."extremes__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT -1 AS w, o.* FROM "tally"."extremes__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."extremes__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."extremes__settled" AS
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."extremes__changed" AS
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM (
+  SELECT k1, n, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) THEN i1 ELSE (SELECT min(x1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m1, CASE WHEN (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i2 ELSE (SELECT max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m2 FROM (
+    SELECT k1, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (
+    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, i1, d1, i2, d2 FROM (SELECT * FROM "tally"."extremes__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'extremes'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."extremes__kept" AS
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled"
+UNION ALL
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."extremes__front" AS
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."extremes__rest" AS
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept'
+UNION ALL
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."extremes" AS
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__front"
+UNION ALL
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."extremes__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'extremes'),
+  "void0" AS (DELETE FROM "tally"."extremes__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."extremes__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'extremes' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."extremes__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (SELECT k1, n, i1, d1, i2, d2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, least(s.m1, g.i1) AS i1, g.d1, greatest(s.m2, g.i2) AS i2, g.d2 FROM gathered AS g LEFT JOIN "tally"."extremes__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  open AS (SELECT h, k1 FROM met WHERE n <> 0 AND NOT ((d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))))),
+  again AS (SELECT o.h, o.k1, min(x1) AS m1, max(x2) FILTER (WHERE f1) AS m2 FROM open AS o JOIN (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r ON r.k1 OPERATOR("pg_catalog".=) o.k1 WHERE (o.k1 IS NOT NULL) GROUP BY o.h, o.k1 UNION ALL SELECT o.h, o.k1, min(x1) AS m1, max(x2) FILTER (WHERE f1) AS m2 FROM open AS o JOIN (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r ON hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)) WHERE NOT (o.k1 IS NOT NULL) GROUP BY o.h, o.k1),
+  next AS (SELECT met.*, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i1 ELSE a.m1 END AS m1, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i2 ELSE a.m2 END AS m2 FROM met LEFT JOIN again AS a ON a.h = met.h AND record_eq(ROW(a.k1), ROW(met.k1))),
+  "state_new" AS (INSERT INTO "tally"."extremes__state" (h, k1, n, m1, m2) SELECT h, k1, n, m1, m2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."extremes__state" AS s SET n = f.n, m1 = f.m1, m2 = f.m2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."extremes__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."extremes__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."extremes__state";
+  DELETE FROM "tally"."extremes__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'extremes';
+  INSERT INTO "tally"."extremes__state" (h, k1, n, m1, m2) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), min(x1), max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."extremes__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "extremes__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."extremes__insert"();
+
+-- on DELETE
+CREATE TRIGGER "extremes__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."extremes__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "extremes__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."extremes__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "extremes__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
+EXECUTE FUNCTION "tally"."extremes__update"();

@@ -1,0 +1,215 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."floating_point__direct" AS
+SELECT chat_id AS "chat_id", (trim_scale(sum("tally".shortest(rate))) / nullif(count("tally".shortest(rate)), 0))::double precision AS "mean", ("tally"."deviation"(coalesce(count("tally".shortest(rate)), 0), sum("tally".shortest(rate)), sum("tally".shortest(rate) * "tally".shortest(rate)), NULL::integer, true))::double precision AS "deviation"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."floating_point__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    a4 numeric
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."floating_point__delta" (
+    epoch bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    a4 numeric
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."floating_point__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."floating_point__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."floating_point__delta" (k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."floating_point__state" (((CASE WHEN a1 > 0 THEN "tally".with_specials(trim_scale(a2) / a1, a3) END)::double precision) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."floating_point__state" ((("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true))::double precision) DESC NULLS LAST, k1);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."floating_point__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."floating_point__row"(app.event) RETURNS TABLE (k1 integer, x1 numeric) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."rate" AS "rate") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."floating_point__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."floating_point__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."floating_point__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."floating_point__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."floating_point__settled" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(trim_scale(a2) / a1, a3) END)::double precision AS "mean", ("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."floating_point__changed" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(trim_scale(a2) / a1, a3) END)::double precision AS "mean", ("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true))::double precision AS "deviation" FROM (
+  SELECT k1, n, a1, a2, a3, a4 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'floating_point'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."floating_point__kept" AS
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled"
+UNION ALL
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."floating_point__front" AS
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."floating_point__rest" AS
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept'
+UNION ALL
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."floating_point" AS
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__front"
+UNION ALL
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."floating_point__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'floating_point'),
+  "void0" AS (DELETE FROM "tally"."floating_point__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."floating_point__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."floating_point__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."floating_point__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."floating_point__state" (h, k1, n, a1, a2, a3, a4) SELECT h, k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."floating_point__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."floating_point__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."floating_point__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."floating_point__state";
+  DELETE FROM "tally"."floating_point__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point';
+  INSERT INTO "tally"."floating_point__state" (h, k1, n, a1, a2, a3, a4) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0) FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."floating_point__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "floating_point__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."floating_point__insert"();
+
+-- on DELETE
+CREATE TRIGGER "floating_point__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."floating_point__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "floating_point__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."floating_point__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "floating_point__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."rate"), ROW(NEW."chat_id", NEW."rate")))
+EXECUTE FUNCTION "tally"."floating_point__update"();

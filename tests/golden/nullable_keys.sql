@@ -1,0 +1,208 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."nullable_keys__direct" AS
+SELECT chat_id AS "chat_id", date_trunc('day'::text, timezone('UTC'::text, at)) AS "day", count(size) AS "sized"
+FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false) GROUP BY chat_id, date_trunc('day'::text, timezone('UTC'::text, at));
+
+-- folded components of each group
+CREATE TABLE "tally"."nullable_keys__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    k2 timestamp without time zone,
+    n bigint NOT NULL,
+    a1 bigint
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."nullable_keys__delta" (
+    epoch bigint NOT NULL,
+    k1 integer,
+    k2 timestamp without time zone,
+    n bigint NOT NULL,
+    a1 bigint
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."nullable_keys__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."nullable_keys__state" (k1, k2);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."nullable_keys__delta" (k1, k2);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."nullable_keys__state" (((coalesce(a1, 0))::bigint) DESC NULLS LAST, k1, k2);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."nullable_keys__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."nullable_keys__row"(app.event) RETURNS TABLE (k1 integer, k2 timestamp without time zone, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."at" AS "at", ($1)."size" AS "size", ($1)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."nullable_keys__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, k2, n, a1
+  FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM newtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."nullable_keys__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, k2, n, a1
+  FROM (SELECT k1, k2, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM oldtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."nullable_keys__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."nullable_keys__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, k2, n, a1
+  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT -1 AS w, o.* FROM "tally"."nullable_keys__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."nullable_keys__row"(NEW) AS o) AS r GROUP BY k1, k2 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."nullable_keys__settled" AS
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."nullable_keys__changed" AS
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM (
+  SELECT k1, k2, n, a1 FROM (
+    SELECT k1, k2, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'nullable_keys'), 0)) AS d
+    ) AS p GROUP BY k1, k2
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."nullable_keys__kept" AS
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled"
+UNION ALL
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."nullable_keys__front" AS
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."nullable_keys__rest" AS
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept'
+UNION ALL
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."nullable_keys" AS
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__front"
+UNION ALL
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."nullable_keys__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'nullable_keys'),
+  "void0" AS (DELETE FROM "tally"."nullable_keys__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."nullable_keys__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."nullable_keys__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') RETURNING *),
+  gathered AS (SELECT k1, k2, hash_record_extended(ROW(k1, k2), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (SELECT k1, k2, n, a1 FROM gone) AS p GROUP BY k1, k2 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, g.k2, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1 FROM gathered AS g LEFT JOIN "tally"."nullable_keys__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.k2), ROW(g.k1, g.k2))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."nullable_keys__state" (h, k1, k2, n, a1) SELECT h, k1, k2, n, a1 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."nullable_keys__state" AS s SET n = f.n, a1 = f.a1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."nullable_keys__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."nullable_keys__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."nullable_keys__state";
+  DELETE FROM "tally"."nullable_keys__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys';
+  INSERT INTO "tally"."nullable_keys__state" (h, k1, k2, n, a1) SELECT hash_record_extended(ROW(k1, k2), 0), k1, k2, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."nullable_keys__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "nullable_keys__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."nullable_keys__insert"();
+
+-- on DELETE
+CREATE TRIGGER "nullable_keys__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."nullable_keys__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "nullable_keys__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."nullable_keys__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "nullable_keys__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
+EXECUTE FUNCTION "tally"."nullable_keys__update"();

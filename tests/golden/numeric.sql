@@ -1,0 +1,233 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."numeric__direct" AS
+SELECT chat_id AS "chat_id", avg(amount) AS "mean", sum(amount) AS "total", avg(price) AS "price", var_pop(size) AS "variance"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."numeric__state" (
+    h bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    a4 numeric,
+    a5 bigint,
+    a6 numeric,
+    a7 numeric,
+    a8 bigint,
+    a9 bigint,
+    a10 numeric
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."numeric__delta" (
+    epoch bigint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    a4 numeric,
+    a5 bigint,
+    a6 numeric,
+    a7 numeric,
+    a8 bigint,
+    a9 bigint,
+    a10 numeric
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."numeric__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."numeric__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."numeric__delta" (k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric) DESC NULLS LAST, k1);
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."numeric__state" ((("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric) DESC NULLS LAST, k1);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."numeric__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."numeric__row"(app.event) RETURNS TABLE (k1 integer, x1 numeric, x2 numeric, x3 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."size" AS "size", ($1)."amount" AS "amount", ($1)."price" AS "price") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."numeric__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM newtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."numeric__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, true)) AS a3, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, - count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, - sum(x3) AS a9, - sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM oldtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."numeric__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."numeric__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT -1 AS w, o.* FROM "tally"."numeric__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."numeric__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."numeric__settled" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."numeric__changed" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM (
+  SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (
+    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'numeric'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."numeric__kept" AS
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__settled"
+UNION ALL
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."numeric__front" AS
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."numeric__rest" AS
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept'
+UNION ALL
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."numeric" AS
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__front"
+UNION ALL
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."numeric__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'numeric'),
+  "void0" AS (DELETE FROM "tally"."numeric__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."numeric__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'numeric' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."numeric__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4, coalesce(s.a5, 0) + coalesce(g.a5, 0) AS a5, coalesce(s.a6, 0) + coalesce(g.a6, 0) AS a6, coalesce(s.a7, 0) + coalesce(g.a7, 0) AS a7, coalesce(s.a8, 0) + coalesce(g.a8, 0) AS a8, coalesce(s.a9, 0) + coalesce(g.a9, 0) AS a9, coalesce(s.a10, 0) + coalesce(g.a10, 0) AS a10 FROM gathered AS g LEFT JOIN "tally"."numeric__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."numeric__state" (h, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT h, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."numeric__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4, a5 = f.a5, a6 = f.a6, a7 = f.a7, a8 = f.a8, a9 = f.a9, a10 = f.a10 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."numeric__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."numeric__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."numeric__state";
+  DELETE FROM "tally"."numeric__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'numeric';
+  INSERT INTO "tally"."numeric__state" (h, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, true)), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x3 IS NOT NULL), 0), coalesce(sum(x3), 0), coalesce(sum(x3::numeric * x3), 0) FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."numeric__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "numeric__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."numeric__insert"();
+
+-- on DELETE
+CREATE TRIGGER "numeric__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."numeric__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "numeric__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."numeric__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "numeric__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."amount", OLD."price"), ROW(NEW."chat_id", NEW."size", NEW."amount", NEW."price")))
+EXECUTE FUNCTION "tally"."numeric__update"();

@@ -1,0 +1,216 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."Quoted ""names""__direct" AS
+SELECT "group" AS "Group By", sum("Unit Price") AS "Total in ""€"" net"
+FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders" GROUP BY "group";
+
+-- folded components of each group
+CREATE TABLE "tally"."Quoted ""names""__state" (
+    h bigint NOT NULL,
+    narrow boolean NOT NULL,
+    k1 text COLLATE pg_catalog."default",
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."Quoted ""names""__delta" (
+    epoch bigint NOT NULL,
+    narrow boolean NOT NULL,
+    k1 text COLLATE pg_catalog."default",
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."Quoted ""names""__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."Quoted ""names""__state" (k1) WHERE narrow;
+
+-- lists the state of groups whose key is too wide for a B-tree
+CREATE INDEX ON "tally"."Quoted ""names""__state" (narrow) WHERE NOT narrow;
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."Quoted ""names""__delta" (k1) WHERE narrow;
+
+-- lists the delta of groups whose key is too wide for a B-tree
+CREATE INDEX ON "tally"."Quoted ""names""__delta" (narrow) WHERE NOT narrow;
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."Quoted ""names""__state" (((CASE WHEN a1 > 0 THEN a2 END)::bigint) DESC NULLS LAST, k1) WHERE narrow;
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."Quoted ""names""__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app."The ""Lines"" of orders"'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."Quoted ""names""__row"(app."The ""Lines"" of orders") RETURNS TABLE (k1 text, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM (SELECT ($1)."group" AS "group", ($1)."Unit Price" AS "Unit Price") AS "The ""Lines"" of orders";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."Quoted ""names""__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."Quoted ""names""__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."Quoted ""names""__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."Quoted ""names""__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."Quoted ""names""__settled" AS
+SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."Quoted ""names""__changed" AS
+SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM (
+  SELECT k1, n, a1, a2 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND NOT (s.k1 IS NOT NULL) UNION ALL SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND NOT s.narrow) AS s
+    UNION ALL
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'Quoted "names"'), 0) UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'Quoted "names"'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."Quoted ""names""__kept" AS
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settled"
+UNION ALL
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."Quoted ""names""__front" AS
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."Quoted ""names""__rest" AS
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept'
+UNION ALL
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."Quoted ""names""" AS
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__front"
+UNION ALL
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."Quoted ""names""__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'Quoted "names"'),
+  "void0" AS (DELETE FROM "tally"."Quoted ""names""__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, narrow, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."Quoted ""names""__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."Quoted ""names""__state" (h, narrow, k1, n, a1, a2) SELECT h, narrow, k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."Quoted ""names""__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."Quoted ""names""__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."Quoted ""names""__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."Quoted ""names""__state";
+  DELETE FROM "tally"."Quoted ""names""__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"';
+  INSERT INTO "tally"."Quoted ""names""__state" (h, narrow, k1, n, a1, a2) SELECT hash_record_extended(ROW(k1), 0), pg_column_size(ROW(k1)) < 2000, k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."Quoted ""names""__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "Quoted ""names""__insert" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."Quoted ""names""__insert"();
+
+-- on DELETE
+CREATE TRIGGER "Quoted ""names""__delete" AFTER DELETE ON app."The ""Lines"" of orders" REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."Quoted ""names""__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "Quoted ""names""__truncate" AFTER TRUNCATE ON app."The ""Lines"" of orders" FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."Quoted ""names""__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "Quoted ""names""__update" AFTER UPDATE ON app."The ""Lines"" of orders" FOR EACH ROW WHEN (record_image_ne(ROW(OLD."group", OLD."Unit Price"), ROW(NEW."group", NEW."Unit Price")))
+EXECUTE FUNCTION "tally"."Quoted ""names""__update"();

@@ -1,0 +1,212 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."text_key__direct" AS
+SELECT kind AS "kind", count(*) AS "events"
+FROM app.event AS "event" GROUP BY kind;
+
+-- folded components of each group
+CREATE TABLE "tally"."text_key__state" (
+    h bigint NOT NULL,
+    narrow boolean NOT NULL,
+    k1 text COLLATE pg_catalog."default",
+    n bigint NOT NULL
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."text_key__delta" (
+    epoch bigint NOT NULL,
+    narrow boolean NOT NULL,
+    k1 text COLLATE pg_catalog."default",
+    n bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."text_key__state" (h);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."text_key__state" (k1) WHERE narrow;
+
+-- lists the state of groups whose key is too wide for a B-tree
+CREATE INDEX ON "tally"."text_key__state" (narrow) WHERE NOT narrow;
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."text_key__delta" (k1) WHERE narrow;
+
+-- lists the delta of groups whose key is too wide for a B-tree
+CREATE INDEX ON "tally"."text_key__delta" (narrow) WHERE NOT narrow;
+
+-- orders the groups by a measure
+CREATE INDEX ON "tally"."text_key__state" (((coalesce(n, 0))::bigint) DESC NULLS LAST, k1) WHERE narrow;
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."text_key__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."text_key__row"(app.event) RETURNS TABLE (k1 text) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT kind AS k1 FROM (SELECT ($1)."kind" AS "kind") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."text_key__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."text_key__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, count(*) AS n FROM (SELECT o.* FROM newtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."text_key__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."text_key__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, - count(*) AS n FROM (SELECT o.* FROM oldtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."text_key__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."text_key__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."text_key__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."text_key__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT -1 AS w, o.* FROM "tally"."text_key__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."text_key__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  WHERE (n <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__update" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."text_key__settled" AS
+SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."text_key__changed" AS
+SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM (
+  SELECT k1, n FROM (
+    SELECT k1, sum(n)::bigint AS n FROM (
+    SELECT k1, n FROM (SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND NOT (s.k1 IS NOT NULL) UNION ALL SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND NOT s.narrow) AS s
+    UNION ALL
+    SELECT k1, n FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'text_key'), 0) UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'text_key'), 0)) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."text_key__kept" AS
+SELECT "kind", "events" FROM "tally"."text_key__settled"
+UNION ALL
+SELECT "kind", "events" FROM "tally"."text_key__changed";
+
+-- what an index can order, for .top()
+CREATE VIEW "tally"."text_key__front" AS
+SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept';
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."text_key__rest" AS
+SELECT "kind", "events" FROM "tally"."text_key__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept'
+UNION ALL
+SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') IS DISTINCT FROM 'kept';
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."text_key" AS
+SELECT "kind", "events" FROM "tally"."text_key__front"
+UNION ALL
+SELECT "kind", "events" FROM "tally"."text_key__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."text_key__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'text_key'),
+  "void0" AS (DELETE FROM "tally"."text_key__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."text_key__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'text_key' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."text_key__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') RETURNING *),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n FROM (SELECT k1, narrow, n FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n FROM gathered AS g LEFT JOIN "tally"."text_key__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."text_key__state" (h, narrow, k1, n) SELECT h, narrow, k1, n FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."text_key__state" AS s SET n = f.n FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."text_key__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."text_key__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."text_key__state";
+  DELETE FROM "tally"."text_key__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'text_key';
+  INSERT INTO "tally"."text_key__state" (h, narrow, k1, n) SELECT hash_record_extended(ROW(k1), 0), pg_column_size(ROW(k1)) < 2000, k1, count(*) FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."text_key__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "text_key__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."text_key__insert"();
+
+-- on DELETE
+CREATE TRIGGER "text_key__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."text_key__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "text_key__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."text_key__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "text_key__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."kind"), ROW(NEW."kind")))
+EXECUTE FUNCTION "tally"."text_key__update"();

@@ -1,0 +1,177 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."totals__direct" AS
+SELECT count(*) AS "events", sum(size) AS "bytes"
+FROM app.event AS "event";
+
+-- folded components of each group
+CREATE TABLE "tally"."totals__state" (
+    h bigint NOT NULL,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."totals__delta" (
+    epoch bigint NOT NULL,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."totals__state" (h);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."totals__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."totals__row"(app.event) RETURNS TABLE (x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT (size)::integer AS x1 FROM (SELECT ($1)."size" AS "size") AS "event";
+END;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."totals__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), n, a1, a2
+  FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."totals__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), n, a1, a2
+  FROM (SELECT - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."totals__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures UPDATE
+CREATE FUNCTION "tally"."totals__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT (SELECT last_value FROM "tally"."epoch"), n, a1, a2
+  FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."totals__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."totals__row"(NEW) AS o) AS r HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__source" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__row" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__insert" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__delete" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__truncate" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__update" FROM PUBLIC;
+
+-- the kept answer: state and unfolded deltas in one snapshot
+CREATE VIEW "tally"."totals__kept" AS
+SELECT (coalesce(n, 0))::bigint AS "events", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM (
+  SELECT n, a1, a2 FROM (
+    SELECT sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
+    SELECT n, a1, a2 FROM (SELECT * FROM "tally"."totals__state" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'totals')) AS s
+    UNION ALL
+    SELECT n, a1, a2 FROM (SELECT * FROM "tally"."totals__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'totals'), 0)) AS d
+    ) AS p
+  ) AS g
+) AS r;
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."totals" AS
+SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept'
+UNION ALL
+SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') IS DISTINCT FROM 'kept';
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."totals__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'totals'),
+  "void0" AS (DELETE FROM "tally"."totals__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  void AS (DELETE FROM "tally"."totals__delta" WHERE epoch < (SELECT epoch FROM marker))
+  DELETE FROM "tally"."reset" WHERE aggregate = 'totals' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."totals__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'totals') RETURNING *),
+  gathered AS (SELECT 0::bigint AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT n, a1, a2 FROM gone) AS p HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."totals__state" AS s ON s.h = g.h AND true),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."totals__state" (h, n, a1, a2) SELECT h, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."totals__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."totals__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."totals__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  DELETE FROM "tally"."totals__state";
+  DELETE FROM "tally"."totals__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'totals';
+  INSERT INTO "tally"."totals__state" (h, n, a1, a2) SELECT 0::bigint, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r HAVING count(*) > 0;
+  SELECT count(*) FROM "tally"."totals__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__fold" FROM PUBLIC;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__rebuild" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "totals__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."totals__insert"();
+
+-- on DELETE
+CREATE TRIGGER "totals__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."totals__delete"();
+
+-- on TRUNCATE
+CREATE TRIGGER "totals__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."totals__truncate"();
+
+-- on UPDATE
+CREATE TRIGGER "totals__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."size"), ROW(NEW."size")))
+EXECUTE FUNCTION "tally"."totals__update"();
