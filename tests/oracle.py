@@ -37,7 +37,12 @@ def assert_exact(engine: Engine, tally: Tally) -> None:
     with engine.connect() as borrowed:
         connection = cast(Connection, borrowed.connection.driver_connection)
         found = differences(connection, tally)
-        assert found == []
+        assert not found, told(found)
+
+
+def told(found: list[Difference]) -> str:
+    """The first differences, one a line, for a failed test."""
+    return "\n".join(f"{what} {row[:500]}" for what, row in found[:6])
 
 
 @dataclass

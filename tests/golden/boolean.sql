@@ -151,11 +151,11 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."boolean__front" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept';
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."boolean__rest" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept'
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') IS DISTINCT FROM 'kept';
 
@@ -199,17 +199,17 @@ REVOKE ALL ON FUNCTION "tally"."boolean__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."boolean__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "boolean__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_boolean__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."boolean__insert"();
 
 -- on DELETE
-CREATE TRIGGER "boolean__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_boolean__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."boolean__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "boolean__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_boolean__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."boolean__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "boolean__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."size", NEW."ok")))
+CREATE TRIGGER "tally_boolean__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."size", NEW."ok")))
 EXECUTE FUNCTION "tally"."boolean__update"();

@@ -147,11 +147,11 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."count_and_sum__front" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept';
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."count_and_sum__rest" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept'
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') IS DISTINCT FROM 'kept';
 
@@ -195,17 +195,17 @@ REVOKE ALL ON FUNCTION "tally"."count_and_sum__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."count_and_sum__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "count_and_sum__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_count_and_sum__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."count_and_sum__insert"();
 
 -- on DELETE
-CREATE TRIGGER "count_and_sum__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_count_and_sum__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."count_and_sum__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "count_and_sum__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_count_and_sum__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."count_and_sum__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "count_and_sum__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size"), ROW(NEW."chat_id", NEW."size")))
+CREATE TRIGGER "tally_count_and_sum__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size"), ROW(NEW."chat_id", NEW."size")))
 EXECUTE FUNCTION "tally"."count_and_sum__update"();

@@ -162,11 +162,11 @@ SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."distinct__front" AS
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept';
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."distinct__rest" AS
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept'
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') IS DISTINCT FROM 'kept';
 
@@ -218,17 +218,17 @@ REVOKE ALL ON FUNCTION "tally"."distinct__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."distinct__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "distinct__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_distinct__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__insert"();
 
 -- on DELETE
-CREATE TRIGGER "distinct__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_distinct__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "distinct__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_distinct__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "distinct__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."kind", OLD."size"), ROW(NEW."chat_id", NEW."kind", NEW."size")))
+CREATE TRIGGER "tally_distinct__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."kind", OLD."size"), ROW(NEW."chat_id", NEW."kind", NEW."size")))
 EXECUTE FUNCTION "tally"."distinct__update"();

@@ -149,11 +149,11 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."extremes__front" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept';
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."extremes__rest" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept'
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') IS DISTINCT FROM 'kept';
 
@@ -199,17 +199,17 @@ REVOKE ALL ON FUNCTION "tally"."extremes__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."extremes__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "extremes__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_extremes__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."extremes__insert"();
 
 -- on DELETE
-CREATE TRIGGER "extremes__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_extremes__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."extremes__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "extremes__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_extremes__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."extremes__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "extremes__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
+CREATE TRIGGER "tally_extremes__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
 EXECUTE FUNCTION "tally"."extremes__update"();

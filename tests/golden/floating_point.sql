@@ -151,11 +151,11 @@ SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."floating_point__front" AS
-SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept';
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."floating_point__rest" AS
-SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept'
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') IS DISTINCT FROM 'kept';
 
@@ -199,17 +199,17 @@ REVOKE ALL ON FUNCTION "tally"."floating_point__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."floating_point__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "floating_point__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_floating_point__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."floating_point__insert"();
 
 -- on DELETE
-CREATE TRIGGER "floating_point__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_floating_point__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."floating_point__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "floating_point__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_floating_point__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."floating_point__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "floating_point__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."rate"), ROW(NEW."chat_id", NEW."rate")))
+CREATE TRIGGER "tally_floating_point__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."rate"), ROW(NEW."chat_id", NEW."rate")))
 EXECUTE FUNCTION "tally"."floating_point__update"();

@@ -144,11 +144,11 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."nullable_keys__front" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept';
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."nullable_keys__rest" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept'
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') IS DISTINCT FROM 'kept';
 
@@ -192,17 +192,17 @@ REVOKE ALL ON FUNCTION "tally"."nullable_keys__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."nullable_keys__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "nullable_keys__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_nullable_keys__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."nullable_keys__insert"();
 
 -- on DELETE
-CREATE TRIGGER "nullable_keys__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_nullable_keys__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."nullable_keys__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "nullable_keys__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_nullable_keys__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."nullable_keys__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "nullable_keys__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
+CREATE TRIGGER "tally_nullable_keys__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
 EXECUTE FUNCTION "tally"."nullable_keys__update"();

@@ -169,11 +169,11 @@ SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__ch
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."numeric__front" AS
-SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept';
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."numeric__rest" AS
-SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept'
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') IS DISTINCT FROM 'kept';
 
@@ -217,17 +217,17 @@ REVOKE ALL ON FUNCTION "tally"."numeric__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."numeric__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "numeric__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_numeric__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."numeric__insert"();
 
 -- on DELETE
-CREATE TRIGGER "numeric__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_numeric__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."numeric__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "numeric__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_numeric__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."numeric__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "numeric__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."amount", OLD."price"), ROW(NEW."chat_id", NEW."size", NEW."amount", NEW."price")))
+CREATE TRIGGER "tally_numeric__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."amount", OLD."price"), ROW(NEW."chat_id", NEW."size", NEW."amount", NEW."price")))
 EXECUTE FUNCTION "tally"."numeric__update"();

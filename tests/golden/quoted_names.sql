@@ -152,11 +152,11 @@ SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__change
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."Quoted ""names""__front" AS
-SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept';
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."Quoted ""names""__rest" AS
-SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept'
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') IS DISTINCT FROM 'kept';
 
@@ -200,17 +200,17 @@ REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "Quoted ""names""__insert" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_Quoted ""names""__insert" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."Quoted ""names""__insert"();
 
 -- on DELETE
-CREATE TRIGGER "Quoted ""names""__delete" AFTER DELETE ON app."The ""Lines"" of orders" REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_Quoted ""names""__delete" AFTER DELETE ON app."The ""Lines"" of orders" REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."Quoted ""names""__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "Quoted ""names""__truncate" AFTER TRUNCATE ON app."The ""Lines"" of orders" FOR EACH STATEMENT
+CREATE TRIGGER "tally_Quoted ""names""__truncate" AFTER TRUNCATE ON app."The ""Lines"" of orders" FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."Quoted ""names""__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "Quoted ""names""__update" AFTER UPDATE ON app."The ""Lines"" of orders" FOR EACH ROW WHEN (record_image_ne(ROW(OLD."group", OLD."Unit Price"), ROW(NEW."group", NEW."Unit Price")))
+CREATE TRIGGER "tally_Quoted ""names""__update" AFTER UPDATE ON app."The ""Lines"" of orders" FOR EACH ROW WHEN (record_image_ne(ROW(OLD."group", OLD."Unit Price"), ROW(NEW."group", NEW."Unit Price")))
 EXECUTE FUNCTION "tally"."Quoted ""names""__update"();

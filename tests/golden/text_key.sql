@@ -148,11 +148,11 @@ SELECT "kind", "events" FROM "tally"."text_key__changed";
 
 -- what an index can order, for .top()
 CREATE VIEW "tally"."text_key__front" AS
-SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept';
+SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."text_key__rest" AS
-SELECT "kind", "events" FROM "tally"."text_key__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept'
+SELECT "kind", "events" FROM "tally"."text_key__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') IS DISTINCT FROM 'kept';
 
@@ -196,17 +196,17 @@ REVOKE ALL ON FUNCTION "tally"."text_key__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."text_key__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "text_key__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_text_key__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."text_key__insert"();
 
 -- on DELETE
-CREATE TRIGGER "text_key__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_text_key__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."text_key__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "text_key__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_text_key__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."text_key__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "text_key__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."kind"), ROW(NEW."kind")))
+CREATE TRIGGER "tally_text_key__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."kind"), ROW(NEW."kind")))
 EXECUTE FUNCTION "tally"."text_key__update"();

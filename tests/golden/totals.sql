@@ -123,7 +123,7 @@ SELECT (coalesce(n, 0))::bigint AS "events", (CASE WHEN a1 > 0 THEN a2 END)::big
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."totals" AS
-SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept'
+SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') IS DISTINCT FROM 'kept';
 
@@ -161,17 +161,17 @@ REVOKE ALL ON FUNCTION "tally"."totals__fold" FROM PUBLIC;
 REVOKE ALL ON FUNCTION "tally"."totals__rebuild" FROM PUBLIC;
 
 -- on INSERT
-CREATE TRIGGER "totals__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_totals__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."totals__insert"();
 
 -- on DELETE
-CREATE TRIGGER "totals__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+CREATE TRIGGER "tally_totals__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."totals__delete"();
 
 -- on TRUNCATE
-CREATE TRIGGER "totals__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+CREATE TRIGGER "tally_totals__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."totals__truncate"();
 
 -- on UPDATE
-CREATE TRIGGER "totals__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."size"), ROW(NEW."size")))
+CREATE TRIGGER "tally_totals__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."size"), ROW(NEW."size")))
 EXECUTE FUNCTION "tally"."totals__update"();

@@ -154,7 +154,7 @@ def test_the_plan_runs_in_another_database(
 ) -> None:
     plan = tally("plan", "--app", "shop:tally")
     assert plan.code == 0
-    assert plan.out.startswith("-- the schema tally\n")
+    assert plan.out.startswith("BEGIN;\n\n-- the schema tally\n")
     assert shop.execute("SELECT to_regnamespace('tally') IS NULL").fetchall() == [(True,)]
     name = server.create_database(template)
     try:
@@ -162,6 +162,10 @@ def test_the_plan_runs_in_another_database(
             other.execute(ORDERS)
             other.execute(plan.out.encode())
             other.execute("INSERT INTO orders (region, total, placed) VALUES ('r1', 1, '2025-01-01')")
+            assert other.execute("SELECT name, phase FROM tally.aggregate ORDER BY name").fetchall() == [
+                ("by_day", "building"),
+                ("by_region", "building"),
+            ]
             # nothing has told the views yet to serve the kept half, which has only seen the last order
             assert other.execute("SELECT orders FROM tally.by_region WHERE region = 'r1'").fetchall() == [(141,)]
             assert other.execute("SELECT region, orders FROM tally.by_region__kept").fetchall() == [("r1", 1)]
@@ -198,7 +202,7 @@ def test_drift_is_shown_and_ends_with_1(kept: psycopg.Connection[tuple[Any, ...]
 
 
 def test_doctor_ends_with_1_when_answers_may_be_wrong(kept: psycopg.Connection[tuple[Any, ...]], tally: Run) -> None:
-    kept.execute("ALTER TABLE orders DISABLE TRIGGER by_day__insert")
+    kept.execute("ALTER TABLE orders DISABLE TRIGGER tally_by_day__insert")
     found = tally("doctor", "--json")
     assert found.code == 1
     [error] = [each for each in found.json["findings"] if each["level"] == "error"]
@@ -206,10 +210,10 @@ def test_doctor_ends_with_1_when_answers_may_be_wrong(kept: psycopg.Connection[t
 
     shown = tally("doctor")
     assert shown.code == 1
-    assert 'by_day: trigger "by_day__insert" is disabled on public.orders' in shown.out
+    assert 'by_day: trigger "tally_by_day__insert" is disabled on public.orders' in shown.out
     assert "ENABLE TRIGGER" in shown.out
 
-    kept.execute("ALTER TABLE orders ENABLE TRIGGER by_day__insert")
+    kept.execute("ALTER TABLE orders ENABLE TRIGGER tally_by_day__insert")
     assert tally("doctor").code == 0
 
 

@@ -101,7 +101,9 @@ COLLISIONS: dict[str, LiteralString] = {
     "first object": "CREATE TABLE tally.m__direct ()",
     "view of the readers": "CREATE TABLE tally.m ()",
     "function": "CREATE FUNCTION tally.m__rebuild() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'",
-    "trigger": "CREATE TRIGGER m__update AFTER UPDATE ON message EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "trigger": (
+        "CREATE TRIGGER tally_m__update AFTER UPDATE ON message EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    ),
 }
 
 
@@ -224,8 +226,8 @@ def test_uninstall_when_the_source_is_gone(app: Connection, engine: Engine, kept
 
 
 HALF_REMOVED: list[LiteralString] = [
-    "DROP TRIGGER m__update ON message",
-    "DROP TRIGGER m__update ON message; DROP FUNCTION tally.m__update",
+    "DROP TRIGGER tally_m__update ON message",
+    "DROP TRIGGER tally_m__update ON message; DROP FUNCTION tally.m__update",
     "DROP VIEW tally.m CASCADE",
     "DROP VIEW tally.m__direct CASCADE",
     "DROP FUNCTION tally.m__fold",

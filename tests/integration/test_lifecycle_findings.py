@@ -58,7 +58,7 @@ TAMPERED: dict[str, tuple[LiteralString, Drift]] = {
         Drift({"chat_id": 7}, group(10), group(11)),
     ),
     "trigger disabled": (
-        "ALTER TABLE message DISABLE TRIGGER m__delete; DELETE FROM message WHERE chat_id = 7",
+        "ALTER TABLE message DISABLE TRIGGER tally_m__delete; DELETE FROM message WHERE chat_id = 7",
         Drift({"chat_id": 7}, group(10), None),
     ),
     "replica": (
@@ -152,22 +152,22 @@ def test_doctor_while_building(engine: Engine, app: Connection) -> None:
 
 @pytest.mark.parametrize("event", ["insert", "update", "delete", "truncate"])
 def test_doctor_misses_a_trigger(app: Connection, engine: Engine, kept: Tally, event: LiteralString) -> None:
-    disable: LiteralString = "ALTER TABLE message DISABLE TRIGGER m__"
+    disable: LiteralString = "ALTER TABLE message DISABLE TRIGGER tally_m__"
     app.execute(disable + event)
-    repair = f'ALTER TABLE public.message ENABLE TRIGGER "m__{event}"; tally backfill m'
-    disabled = f'trigger "m__{event}" is disabled on public.message'
+    repair = f'ALTER TABLE public.message ENABLE TRIGGER "tally_m__{event}"; tally backfill m'
+    disabled = f'trigger "tally_m__{event}" is disabled on public.message'
     assert findings(engine, kept) == [Finding("error", "m", disabled, repair)]
-    drop: LiteralString = "DROP TRIGGER m__"
+    drop: LiteralString = "DROP TRIGGER tally_m__"
     app.execute(drop + event + " ON message")
-    missing = f'trigger "m__{event}" is missing on public.message'
+    missing = f'trigger "tally_m__{event}" is missing on public.message'
     assert findings(engine, kept) == [Finding("error", "m", missing, REBUILD)]
 
 
 def test_doctor_and_replica_triggers(app: Connection, engine: Engine, kept: Tally) -> None:
     """ENABLE REPLICA fires for the apply worker only: an application's writes are not counted."""
-    app.execute("ALTER TABLE message ENABLE REPLICA TRIGGER m__insert")
+    app.execute("ALTER TABLE message ENABLE REPLICA TRIGGER tally_m__insert")
     assert [(finding.level, finding.subject) for finding in findings(engine, kept)] == [("error", "m")]
-    app.execute("ALTER TABLE message ENABLE ALWAYS TRIGGER m__insert")
+    app.execute("ALTER TABLE message ENABLE ALWAYS TRIGGER tally_m__insert")
     assert findings(engine, kept) == []
 
 

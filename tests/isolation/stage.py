@@ -12,7 +12,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tallystick import Tally
-from tests.oracle import differences
+from tests.oracle import differences, told
 from tests.servers import Connection
 from tests.stepping import BLOCKED, Rows, Session
 
@@ -55,13 +55,20 @@ class Operation(Generic[_Result]):
 
     @property
     def is_pausing(self) -> bool:
-        """Whether it has found the source locked, and will try again."""
+        """Whether it has found locked what it needs, and will try again."""
         query = "SELECT FROM pg_stat_activity WHERE application_name = %s AND wait_event = 'PgSleep'"
         return bool(self.watcher.execute(query, [self.application]).fetchall())
 
     def until_settled(self) -> "Operation[_Result]":
         """Return when it has ended, or waits for another session."""
         return self.until(lambda: self.is_waiting)
+
+    def until_pausing(self) -> "Operation[_Result]":
+        """Return when it has found locked what it needs, and will try again; it must not wait for anyone."""
+        self.until(lambda: self.is_pausing)
+        assert not self.is_waiting
+        assert not self._is_done(), "it has ended"
+        return self
 
     def until(self, condition: Callable[[], bool]) -> "Operation[_Result]":
         """Return when it has ended, or `condition` holds."""
@@ -127,4 +134,5 @@ def ok(session: Session, *statements: LiteralString) -> Rows:
 def assert_exact_in(tally: Tally, *sessions: Session) -> None:
     """Each session, in whatever transaction it is, finds kept equal to direct."""
     for session in sessions:
-        assert differences(session.connection, tally) == []
+        found = differences(session.connection, tally)
+        assert not found, told(found)

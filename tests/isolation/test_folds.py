@@ -61,8 +61,6 @@ def test_two_folds_at_once(session: OpenSession, beside: Beside, tally: Tally) -
     assert first.is_waiting
     with pytest.raises(FoldLocked, match="counts"):
         beside.run(_only("counts")(tally))
-    with pytest.raises(FoldLocked, match="counts"):
-        beside.run(lambda engine: tally.backfill(engine, only=["counts"]))
     assert beside.run(_only("bests")(tally)) == 1  # another aggregate's fold is not in the way
     ok(writer, "INSERT INTO message (chat, size) VALUES (1, 41)")  # commits in the middle of the first fold
     assert_exact_in(tally, writer, reader)
@@ -71,6 +69,24 @@ def test_two_folds_at_once(session: OpenSession, beside: Beside, tally: Tally) -
     assert_exact_in(tally, writer, reader)
     assert beside.run(_only("counts")(tally)) == 1
     assert_exact_in(tally, writer, reader)
+
+
+def test_backfill_beside_a_fold(
+    session: OpenSession, beside: Beside, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tries again until the fold has ended, holding nothing meanwhile."""
+    monkeypatch.setattr("tallystick.maintain.folding.PAUSE_S", 0.02)
+    holder, writer = session(), session()
+    ok(writer, "INSERT INTO message (chat, size) VALUES (1, 40)")
+    ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE")
+    fold = beside.start(_only("counts")(tally)).until_settled()
+    backfill = beside.start(lambda engine: tally.backfill(engine, only=["counts"])).until_pausing()
+    ok(writer, "INSERT INTO message (chat, size) VALUES (1, 41)")
+    assert_exact_in(tally, writer)
+    ok(holder, "COMMIT")
+    assert fold.result() == 1
+    assert [result.groups for result in backfill.result()] == [2]
+    assert_exact_in(tally, writer)
 
 
 def test_fold_between_two_reads_of_one_transaction(session: OpenSession, beside: Beside, tally: Tally) -> None:

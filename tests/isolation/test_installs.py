@@ -50,8 +50,7 @@ def test_install_waits_for_a_writer_and_makes_none_wait(
     ok(open_writer, "BEGIN", "INSERT INTO message (chat, size) VALUES (1, 30)")
     install = beside.start(lambda engine: tally.install(engine, only=["counts"]))
     for _ in range(3):
-        install.until(lambda: install.is_pausing)
-        assert not install.is_waiting
+        install.until_pausing()
         for _ in range(5):
             ok(other, "INSERT INTO message (chat, size) VALUES (1, 1)")
             ok(other, "BEGIN", "UPDATE message SET size = 2 WHERE chat = 2", "COMMIT", DIRECTLY)
@@ -131,8 +130,7 @@ def test_uninstall_waits_for_a_reader_and_makes_none_wait(
     ok(reader, "BEGIN", COUNT)
     uninstall = beside.start(tally.uninstall)
     for _ in range(3):
-        uninstall.until(lambda: uninstall.is_pausing)
-        assert not uninstall.is_waiting
+        uninstall.until_pausing()
         ok(other, "INSERT INTO message (chat, size) VALUES (1, 1)", COUNT)
     ok(reader, "COMMIT")
     uninstall.result()
@@ -193,7 +191,7 @@ def test_two_installers_at_once(
     ok(writer, "BEGIN", "INSERT INTO message (chat, size) VALUES (1, 30)")
     operations = [beside.start(tally.install) for _ in range(2)]
     for operation in operations:
-        operation.until(lambda operation=operation: operation.is_pausing)  # type: ignore[misc]
+        operation.until(lambda: operation.is_pausing)  # noqa: B023 (called at once)
     ok(writer, "COMMIT")
     installed = [name for operation in operations for name in operation.result()]
     assert sorted(installed) == ["authors", "bests", "counts", "totals"]

@@ -19,7 +19,7 @@ from psycopg import sql
 from sqlalchemy import Engine, create_engine, func, select
 
 from tallystick import Tally
-from tests.oracle import Oracle
+from tests.oracle import Oracle, told
 from tests.property.world import COLUMNS, DECLARED, TABLE, Row, changes, declared, rows, slices
 from tests.servers import Server
 
@@ -300,21 +300,25 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @invariant()
     def own_writes_are_read(self) -> None:
-        assert self.world.own.differences() == []
+        self._check(self.world.own)
 
     @precondition(lambda self: not self.is_locked)
     @invariant()
     def others_read_what_is_committed(self) -> None:
-        assert self.world.others.differences() == []
+        self._check(self.world.others)
 
     @precondition(lambda self: self.has_old_reader)
     @invariant()
     def old_snapshot_stays_right(self) -> None:
-        assert self.world.old.differences() == []
+        self._check(self.world.old)
 
     def teardown(self) -> None:
         for connection in (self.world.writer, self.world.reader):
             connection.rollback()
+
+    def _check(self, oracle: Oracle) -> None:
+        found = oracle.differences()
+        assert not found, told(found)
 
     def _insert(self, several: list[Row]) -> None:
         if several:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -37,9 +38,9 @@ def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = 
         schema = {"name": target.schema, "installed": is_present, "statements": _as_dicts(first)}
         output.json({"schema": schema, "aggregates": [_planned(each) for each in planned]})
         return
-    for statement in [*first, *(one for each in planned for one in _statements(each))]:
-        sys.stdout.write(f"-- {statement.purpose}\n{statement.text().rstrip().rstrip(';')};\n\n")
+    _print_transaction(first)
     for each in planned:
+        _print_transaction(each.statements)
         if each.compiled is None:
             output.note(f"{each.aggregate}: installed already")
 
@@ -129,11 +130,13 @@ def uninstall(
     return 0
 
 
-def _statements(planned: Planned) -> tuple[Statement, ...]:
-    return (*planned.compiled.objects, *planned.compiled.triggers) if planned.compiled is not None else ()
+def _print_transaction(statements: Sequence[Statement]) -> None:
+    if statements:
+        text = "\n\n".join(f"-- {each.purpose}\n{each.text().rstrip().rstrip(';')};" for each in statements)
+        sys.stdout.write(f"BEGIN;\n\n{text}\n\nCOMMIT;\n\n")
 
 
-def _as_dicts(statements: list[Statement] | tuple[Statement, ...]) -> list[dict[str, str]]:
+def _as_dicts(statements: Sequence[Statement]) -> list[dict[str, str]]:
     return [{"purpose": statement.purpose, "sql": statement.text()} for statement in statements]
 
 
@@ -142,7 +145,7 @@ def _planned(planned: Planned) -> dict[str, Any]:
         "name": planned.aggregate,
         "source": planned.source,
         "installed": planned.compiled is None,
-        "statements": _as_dicts(_statements(planned)),
+        "statements": _as_dicts(planned.statements),
     }
 
 

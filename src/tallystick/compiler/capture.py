@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from tallystick.compiler.components import Additive, Sign
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.text import Statement, canonical, comma, conjunction, dollar_quoted, fill, literal, private
-from tallystick.declare.names import internal_name
+from tallystick.declare.names import trigger_name
 
 
 def capture_statements(layout: Layout) -> tuple[list[Statement], list[Statement]]:
@@ -217,6 +217,7 @@ def _trigger(layout: Layout, event: str, timing: Composed, function: Identifier)
         changed = fill(" WHEN (record_image_ne(ROW({old}), ROW({new})))", old=old, new=new)
     sql = fill(
         "CREATE TRIGGER {name} {timing}{changed}\nEXECUTE FUNCTION {function}()",
-        name=Identifier(internal_name(layout.name, event)), timing=timing, changed=changed, function=function,
+        name=Identifier(trigger_name(layout.schema, layout.name, event)),
+        timing=timing, changed=changed, function=function,
     )  # fmt: skip
     return Statement(f"on {event.upper()}", sql)

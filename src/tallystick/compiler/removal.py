@@ -7,16 +7,24 @@ from collections.abc import Iterator
 from psycopg.sql import Identifier
 
 from tallystick.compiler.text import Statement, canonical, fill, literal
-from tallystick.declare.names import internal_name
+from tallystick.declare.names import internal_name, trigger_name
 from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
 CAPTURED = ("insert", "update", "delete", "truncate")
 
 
-def trigger_names(name: str, *, uses_columns: bool) -> list[str]:
+def trigger_names(schema: str, name: str, *, uses_columns: bool) -> list[str]:
     """The triggers that an aggregate needs on its source."""
-    return [internal_name(name, event) for event in CAPTURED if event != "update" or uses_columns]
+    return [trigger_name(schema, name, event) for event in CAPTURED if event != "update" or uses_columns]
+
+
+def object_names(name: str, shape: Shape, *, uses_columns: bool) -> tuple[list[str], list[str]]:
+    """The relations and the functions that an aggregate always has."""
+    views = [*(["front", "rest", "settled", "changed"] if shape.keys else []), "kept", "direct"]
+    relations = [name, *(internal_name(name, suffix) for suffix in (*views, "state", "delta"))]
+    events = [event for event in CAPTURED if event != "update" or uses_columns]
+    return relations, [internal_name(name, suffix) for suffix in ("fold", "rebuild", "row", "source", *events)]
 
 
 def removal_statements(name: str, schema: str, shape: Shape, source: str | None) -> Iterator[Statement]:
@@ -27,7 +35,7 @@ def removal_statements(name: str, schema: str, shape: Shape, source: str | None)
     """
     if source is not None:
         for event in CAPTURED:
-            trigger = Identifier(internal_name(name, event))
+            trigger = Identifier(trigger_name(schema, name, event))
             yield Statement(
                 f"stops capturing {event.upper()}",
                 fill("DROP TRIGGER IF EXISTS {t} ON {source}", t=trigger, source=canonical(source)),

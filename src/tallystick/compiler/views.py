@@ -14,6 +14,9 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from tallystick.compiler.layout import Layout, dotted
 from tallystick.compiler.text import Statement, comma, conjunction, fill, literal
 
+# True, and never in a parallel worker. The planner adds up the cost of both halves; without this it would start workers
+# for the sake of the direct half and then find that half switched off.
+_LEADER = SQL("pg_backend_pid() <> 0")
 _GROUP = SQL("g")
 _STATE = SQL("s")
 _DELTA = SQL("d")
@@ -56,7 +59,7 @@ def _switched(layout: Layout, kept: list[Identifier], direct: Identifier | None)
     """Kept views while the switch says kept, the direct one otherwise; a one-time filter turns either off."""
     serving = layout.serving()
     views: list[tuple[Identifier, Composable | None]] = [
-        (view, fill("{serving} = 'kept'", serving=serving)) for view in kept
+        (view, fill("{serving} = 'kept' AND {leader}", serving=serving, leader=_LEADER)) for view in kept
     ]
     if direct is not None:
         views.append((direct, fill("{serving} IS DISTINCT FROM 'kept'", serving=serving)))

@@ -28,7 +28,7 @@ class Grouped(GroupReads):
         direct: the same reads over the source.
     """
 
-    def __init__(self, name: str, declared: Select[Any] | str, *, schema: str) -> None:
+    def __init__(self, name: str, declared: Select[*tuple[Any, ...]] | str, *, schema: str) -> None:
         self.name = checked_name(name)
         self.schema = schema
         self.definition = _text_of(name, declared)
@@ -48,7 +48,7 @@ class Grouped(GroupReads):
         return f"<Grouped {self.schema}.{self.name}: {self.definition!r}>"
 
 
-def _text_of(name: str, declared: Select[Any] | str) -> str:
+def _text_of(name: str, declared: Select[*tuple[Any, ...]] | str) -> str:
     if isinstance(declared, str):
         return declared.strip().rstrip(";").rstrip()
     if not isinstance(declared, Select):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from tallystick.errors import DeclarationError
+from tallystick.errors import DeclarationError, UsageError
 
 LIMIT_BYTES = 63
 """PostgreSQL cuts longer identifiers, silently."""
@@ -35,6 +35,25 @@ def checked_name(name: str) -> str:
             f'aggregate "{name}": the installation has a table of that name.', hint="Choose another name."
         )
     return name
+
+
+def checked_schema(schema: str) -> str:
+    """The schema, if PostgreSQL takes it.
+
+    Raises:
+        UsageError: empty, longer than 63 bytes, or of PostgreSQL's own.
+    """
+    if not schema or "\0" in schema or len(schema.encode()) > LIMIT_BYTES or schema.startswith("pg_"):
+        raise UsageError(
+            f"schema {schema!r}: expected a name of 1 to {LIMIT_BYTES} bytes that does not start with pg_.",
+            hint="Use the default, tally.",
+        )
+    return schema
+
+
+def trigger_name(schema: str, aggregate: str, event: str) -> str:
+    """A trigger stands on the user's table, beside those of other installations."""
+    return internal_name(f"{schema}_{aggregate}", event)
 
 
 def internal_name(aggregate: str, suffix: str) -> str:

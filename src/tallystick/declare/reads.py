@@ -46,7 +46,7 @@ class GroupReads:
         self._parts = parts
         self.table = table
 
-    def get(self, **key: Any) -> Select[Any]:
+    def get(self, /, **key: Any) -> Select[Any]:
         """One group, always as one row: counts are 0 and other measures NULL where there is no such group.
 
         Args:
@@ -77,7 +77,7 @@ class GroupReads:
         found = select(column).where(self._match(view, key)).correlate_except(view).scalar_subquery()
         return func.coalesce(found, 0, type_=column.type) if self._counts(measure) else found
 
-    def lateral(self, **key: Any) -> LateralFromClause:
+    def lateral(self, /, **key: Any) -> LateralFromClause:
         """One row of measures for each row of the query around it: `select(Chat, l.c.messages).join(l, true())`.
 
         Args:

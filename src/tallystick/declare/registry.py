@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select
 
 from tallystick.declare.grouped import Grouped
+from tallystick.declare.names import checked_schema
 from tallystick.errors import DeclarationError, UsageError
 
 
@@ -15,10 +16,12 @@ class Registry:
     """Declared aggregates by name, for one schema of one database."""
 
     def __init__(self, *, schema: str = "tally") -> None:
-        self.schema = schema
+        self.schema = checked_schema(schema)
         self._aggregates: dict[str, Grouped] = {}
 
-    def grouped(self, name: str, select: Select[Any] | str, mirror: Mapping[str, Any] | None = None) -> Grouped:
+    def grouped(
+        self, name: str, select: Select[*tuple[Any, ...]] | str, mirror: Mapping[str, Any] | None = None
+    ) -> Grouped:
         """Declare a `SELECT … FROM one table … GROUP BY` that is to be kept.
 
         Args:

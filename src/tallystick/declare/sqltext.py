@@ -242,10 +242,10 @@ class _Reader:
             following = tokens[index + 1] if index + 1 < len(tokens) else None
             opens = following is not None and following.kind == "open"
             sets = following is not None and following.text == "sets"
-            if token.kind == "word" and (
-                (token.text in ("cube", "rollup") and opens) or (token.text == "grouping" and sets)
-            ):
+            if token.kind == "word" and token.text in ("cube", "rollup") and opens:
                 raise self.refuse(f"{token.text.upper()} cannot be kept", "Declare one aggregate per grouping.")
+            if token.kind == "word" and token.text == "grouping" and sets:
+                raise self.refuse("GROUPING SETS cannot be kept", "Declare one aggregate per grouping.")
             if token.depth == 0 and token.kind == "open" and following is not None and following.kind == "close":
                 raise self.refuse("an empty grouping set cannot be kept", "Leave GROUP BY out for one row of totals.")
 

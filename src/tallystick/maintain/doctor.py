@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from psycopg.sql import Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.removal import CAPTURED, trigger_names
-from tallystick.compiler.text import fill
+from tallystick.compiler.removal import object_names, trigger_names
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
+from tallystick.declare.sqltext import shape_of
 from tallystick.store import aggregates, catalog
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, one_row, transaction
@@ -74,13 +73,19 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
         yield Finding("error", name, "its source table has been dropped", f"tally uninstall {name}")
         return
     triggers = catalog.triggers(cursor, found.source_oid)
-    expected = trigger_names(name, uses_columns=_uses_columns(cursor, schema, name))
+    shape = shape_of(name, found.definition)
+    direct = catalog.qualified(schema, internal_name(name, "direct"))
+    uses_columns = bool(catalog.view_used_columns(cursor, direct, found.source_oid))
+    for what in catalog.missing(cursor, schema, *object_names(name, shape, uses_columns=uses_columns)):
+        yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', rebuild)
+    expected = trigger_names(schema, name, uses_columns=uses_columns)
     for trigger in expected:
         if trigger not in triggers:
             yield Finding("error", name, f'trigger "{trigger}" is missing on {found.source}', rebuild)
-        elif triggers[trigger] == "D":
+        elif triggers[trigger] in ("D", "R"):
+            state = "disabled" if triggers[trigger] == "D" else "for replicated changes only"
             yield Finding(
-                "error", name, f'trigger "{trigger}" is disabled on {found.source}',
+                "error", name, f'trigger "{trigger}" is {state} on {found.source}',
                 f'ALTER TABLE {found.source} ENABLE TRIGGER "{trigger}"; tally backfill {name}',
             )  # fmt: skip
     if found.phase == "building":
@@ -90,12 +95,6 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
             "advice", name, f"{found.source} has no primary key, so it can be backfilled in one transaction only",
             f"ALTER TABLE {found.source} ADD PRIMARY KEY (…)",
         )  # fmt: skip
-    delta = Identifier(schema, internal_name(name, "delta"))
-    (backlog,) = one_row(cursor.execute(fill("SELECT count(*) FROM {delta}", delta=delta)))
+    backlog = catalog.counted_rows(cursor, catalog.qualified(schema, internal_name(name, "delta")))
     if backlog > LONG_BACKLOG:
         yield Finding("advice", name, f"{backlog:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
-
-
-def _uses_columns(cursor: Cursor, schema: str, name: str) -> bool:
-    function = catalog.qualified(schema, internal_name(name, CAPTURED[1]))
-    return bool(one_row(cursor.execute("SELECT to_regproc(%s) IS NOT NULL", (function,)))[0])

@@ -10,11 +10,13 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
+from tallystick.errors import FoldLocked
 from tallystick.store import aggregates
 from tallystick.store.connection import RETRYABLE, one_row, transaction
-from tallystick.store.locks import lock_fold
+from tallystick.store.locks import lock_fold, pause
 
-ATTEMPTS = 5
+ATTEMPTS = 100
+PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +67,27 @@ def backfill(engine: Engine, schema: str, name: str) -> BackfillResult:
 
     Raises:
         NotInstalled: there is no such aggregate.
-        FoldLocked: another session folds or rebuilds it; nothing was done.
+        FoldLocked: another session folded or rebuilt it all the time; nothing was done.
     """
     started = time.perf_counter()
-    attempt = 1
+    groups = _rebuild_patiently(engine, schema, name)
+    with transaction(engine) as cursor:
+        cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, "state"))))
+    return BackfillResult(name, groups, time.perf_counter() - started)
+
+
+def _rebuild_patiently(engine: Engine, schema: str, name: str) -> int:
+    remaining = ATTEMPTS
     while True:
         try:
-            groups = _rebuild(engine, schema, name)
-            return BackfillResult(name, groups, time.perf_counter() - started)
-        except RETRYABLE:
-            # A fold has committed between our snapshot and our lock, and taken deltas that we see.
-            if attempt == ATTEMPTS:
+            return _rebuild(engine, schema, name)
+        except (FoldLocked, *RETRYABLE):
+            # A fold is at work, or has taken deltas between our snapshot and our lock.
+            remaining -= 1
+            if remaining == 0:
                 raise
-            attempt += 1
+            with transaction(engine) as cursor:
+                pause(cursor, PAUSE_S)
 
 
 def _rebuild(engine: Engine, schema: str, name: str) -> int:

@@ -20,7 +20,7 @@ from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import DeclarationError
 from tallystick.store import catalog
-from tallystick.store.catalog import Relation, ViewColumn
+from tallystick.store.catalog import Relation
 from tallystick.store.connection import Cursor
 
 _KINDS = {
@@ -46,7 +46,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     probe = internal_name(aggregate.name, "probe")
     view = catalog.qualified(aggregate.schema, probe)
     _declare(cursor, aggregate, probe)
-    catalog.search_path_of_catalog(cursor)
+    cursor.execute(catalog.FIXED_PATH.sql)
     source = _source(cursor, aggregate, view)
     shape = shape_of(aggregate.name, catalog.view_text(cursor, view), canonical=True)
     by_name = {column.name: column for column in catalog.view_columns(cursor, view)}
@@ -67,12 +67,18 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
         with cursor.connection.transaction():
             catalog.create_view(cursor, aggregate.schema, probe, query)
     except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+        pseudo = re.fullmatch(r'column "(\w+)" has pseudo-type (\w+)', error.diag.message_primary or "")
+        if pseudo:
+            expression = expressions[names.index(pseudo[1])].as_string(None)
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": {expression} has the type {pseudo[2]}, which no column can store.',
+                hint="Name its parts one by one.",
+            ) from error
         raise _not_from_one_row(aggregate, "its expressions", error) from error
     columns = catalog.view_columns(cursor, view)
     _refuse_foreign_code(cursor, aggregate, view)
     catalog.drop_view(cursor, aggregate.schema, probe)
 
-    _refuse_pseudo_types(aggregate, shape, columns)
     _refuse_virtual(aggregate, used)
     probed: list[tuple[Composable, str]] = [(e, c.type.text) for e, c in zip(expressions, columns, strict=True)]
     if shape.where:
@@ -108,6 +114,8 @@ def _declare(cursor: Cursor, aggregate: Grouped, probe: str) -> None:
 def _refused_by_postgres(cursor: Cursor, aggregate: Grouped, error: psycopg.Error) -> DeclarationError:
     """PostgreSQL's own words, with the columns there are and the nearest of them."""
     said = error.diag.message_primary or str(error)
+    if isinstance(error, psycopg.errors.InvalidTableDefinition) and "temporary" in said:
+        return _not_capturable(aggregate, aggregate.shape.source, "a temporary table")
     message = f'aggregate "{aggregate.name}": {said}'
     hint = "Correct the declaration."
     if isinstance(error, psycopg.errors.UndefinedColumn):
@@ -124,24 +132,30 @@ def _refused_by_postgres(cursor: Cursor, aggregate: Grouped, error: psycopg.Erro
 
 def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
     relations = catalog.view_relations(cursor, view)
-    if len(relations) != 1:
-        found = ", ".join(relation.name for relation in relations) or "none"
+    if not relations:
+        # Dependencies on what PostgreSQL itself brought are not recorded.
+        name = catalog.qualified_name(cursor, aggregate.shape.source) or aggregate.shape.source
+        raise _not_capturable(aggregate, name, "a system table")
+    if len(relations) > 1:
+        found = ", ".join(relation.name for relation in relations)
         raise DeclarationError(
             f'aggregate "{aggregate.name}": expected one source table, got {found}.',
             hint="Declare the aggregate over one table.",
         )
     source = relations[0]
     what = _KINDS.get(source.kind)
-    if source.persistence == "t":
-        what = "a temporary table"
-    elif source.kind == "r" and source.inherits:
+    if source.kind == "r" and source.inherits:
         what = "part of an inheritance tree or a partition"
     if what is not None:
-        raise DeclarationError(
-            f'aggregate "{aggregate.name}": {source.name} is {what}, whose changes cannot all be captured.',
-            hint="Declare the aggregate over a plain table.",
-        )
+        raise _not_capturable(aggregate, source.name, what)
     return source
+
+
+def _not_capturable(aggregate: Grouped, source: str, what: str) -> DeclarationError:
+    return DeclarationError(
+        f'aggregate "{aggregate.name}": {source} is {what}, whose changes cannot all be captured.',
+        hint="Declare the aggregate over a plain table.",
+    )
 
 
 def _argument_texts(shape: Shape) -> list[str]:
@@ -165,16 +179,6 @@ def _refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
             " as the installer.",
             hint="Use code that belongs to the installing role or to a superuser.",
         )
-
-
-def _refuse_pseudo_types(aggregate: Grouped, shape: Shape, columns: list[ViewColumn]) -> None:
-    texts = [*(key.expression for key in shape.keys), *_argument_texts(shape)]
-    for text, column in zip(texts, columns, strict=False):
-        if column.is_pseudo:
-            raise DeclarationError(
-                f'aggregate "{aggregate.name}": {text} has the type {column.type.text}, which no column can store.',
-                hint="Name its parts one by one.",
-            )
 
 
 def _refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:

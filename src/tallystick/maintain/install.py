@@ -1,8 +1,8 @@
 """Install and uninstall: all or nothing for each aggregate, and never in a writer's way.
 
-Everything that touches only the installation's own schema is made first. The source is locked last, with NOWAIT: a
-lock that is not free at once is not waited for (waiting would make writers queue behind us), but everything is rolled
-back and tried again a little later.
+Everything that touches only the installation's own schema is made first. The source is locked last, with NOWAIT:
+waiting for a lock would make writers queue behind us. A lock that is not free is tried again for half a second; then
+everything is rolled back, and done again a little later.
 """
 
 from __future__ import annotations
@@ -24,20 +24,27 @@ from tallystick.errors import DeclarationError, InstallError, SourceLocked
 from tallystick.maintain.inspect import inspect
 from tallystick.store import aggregates, catalog
 from tallystick.store.connection import Cursor, transaction
-from tallystick.store.locks import lock_against_writers, lock_installation, lock_out_everyone, pause
+from tallystick.store.locks import against_everyone, against_writers, lock_installation, pause, take
 
-LOCK_ATTEMPTS = 40
-LOCK_PAUSE_S = 0.25
+LOCK_ATTEMPTS = 20
+LOCK_PAUSE_S = 0.5
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What install would run for one aggregate. `compiled` is None if it is installed already."""
+    """What install runs for one aggregate, in one transaction. `compiled` is None if it is installed already."""
 
     aggregate: str
     source: str
     compiled: Compiled | None
+    before_lock: tuple[Statement, ...] = ()
+    after_lock: tuple[Statement, ...] = ()
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """All statements in order, the lock among them; none if it is installed already."""
+        return (*self.before_lock, against_writers(self.source), *self.after_lock) if self.compiled else ()
 
 
 def plan(engine: Engine, aggregate: Grouped) -> Planned:
@@ -47,8 +54,7 @@ def plan(engine: Engine, aggregate: Grouped) -> Planned:
         DeclarationError: it cannot be kept, or is installed with another definition.
     """
     with transaction(engine, rollback=True) as cursor:
-        planned, _ = _planned(cursor, aggregate)
-    return planned
+        return _planned(cursor, aggregate)
 
 
 def install(engine: Engine, aggregate: Grouped) -> bool:
@@ -63,14 +69,13 @@ def install(engine: Engine, aggregate: Grouped) -> bool:
 
     def attempt() -> bool:
         with transaction(engine) as cursor:
-            planned, source_oid = _planned(cursor, aggregate)
+            planned = _planned(cursor, aggregate)
             if planned.compiled is None:
                 return False
-            for statement in planned.compiled.objects:
+            for statement in planned.before_lock:
                 _run(cursor, aggregate.name, statement)
-            aggregates.add(cursor, aggregate, source_oid)
-            lock_against_writers(cursor, planned.source)
-            for statement in planned.compiled.triggers:
+            take(cursor, against_writers(planned.source), planned.source)
+            for statement in planned.after_lock:
                 _run(cursor, aggregate.name, statement)
         return True
 
@@ -90,7 +95,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             lock_installation(cursor, schema)
             found = aggregates.get(cursor, schema, name)
             if found.source is not None:
-                lock_out_everyone(cursor, found.source)
+                take(cursor, against_everyone(found.source), found.source)
             for statement in removal_statements(name, schema, shape_of(name, found.definition), found.source):
                 _run(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
@@ -98,20 +103,21 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
     _patiently(engine, attempt)
 
 
-def _planned(cursor: Cursor, aggregate: Grouped) -> tuple[Planned, int]:
+def _planned(cursor: Cursor, aggregate: Grouped) -> Planned:
     lock_installation(cursor, aggregate.schema)
     aggregates.ensure_schema(cursor, aggregate.schema)
     found = aggregates.find(cursor, aggregate.schema, aggregate.name)
     if found is not None:
         if found.fingerprint != aggregate.fingerprint:
             raise DeclarationError(
-                f'aggregate "{aggregate.name}" is installed with another definition: {found.definition}',
+                f'aggregate "{aggregate.name}" is installed with another definition: {found.definition}.',
                 hint=f"Run: tally uninstall {aggregate.name}, then install and backfill it again.",
             )
-        return Planned(aggregate.name, found.source or "", None), found.source_oid
+        return Planned(aggregate.name, found.source or "", None)
     shape, snapshot, source = inspect(cursor, aggregate)
     compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
-    return Planned(aggregate.name, source.name, compiled), source.oid
+    before = (catalog.FIXED_PATH, *compiled.objects, aggregates.registration(aggregate, source.name))
+    return Planned(aggregate.name, source.name, compiled, before, compiled.triggers)
 
 
 def _run(cursor: Cursor, name: str, statement: Statement) -> None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from psycopg.sql import Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.text import fill, literal
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
-from tallystick.store import aggregates
-from tallystick.store.connection import one_row, transaction
+from tallystick.store import aggregates, catalog
+from tallystick.store.connection import transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +41,8 @@ def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> lis
         for installed in aggregates.every(cursor, schema):
             state = Identifier(schema, internal_name(installed.name, "state"))
             delta = Identifier(schema, internal_name(installed.name, "delta"))
-            cursor.execute(
-                fill(
-                    "SELECT (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass({state})),"
-                    " (SELECT count(*) FROM {delta})",
-                    state=literal(state.as_string(None)), delta=delta,
-                )
-            )  # fmt: skip
-            groups, backlog = one_row(cursor)
+            groups = catalog.estimated_rows(cursor, state.as_string(None))
+            backlog = catalog.counted_rows(cursor, delta.as_string(None))
             aggregate = by_name.get(installed.name)
             found[installed.name] = AggregateStatus(
                 installed.name, installed.kind, installed.source, installed.phase, installed.serving,

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.text import comma, fill, literal
+from tallystick.compiler.text import column, comma, fill, filtered, literal
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.store import aggregates
@@ -69,25 +69,33 @@ def verify(engine: Engine, schema: str, name: str) -> VerifyReport:
 
 
 def _comparison(schema: str, name: str, shape: Shape) -> Composed:
-    """Each half is read once: rows that both have cancel out, and what is left drifts."""
-    keys = [Identifier(key.name) for key in shape.keys]
-    measures = [Identifier(measure.name) for measure in shape.measures]
+    """Each half is read once: rows that both have cancel out, and what is left drifts. Columns go by position."""
+    keys = [(column("k", i), key.name) for i, key in enumerate(shape.keys, start=1)]
+    measures = [(column("m", i), measure.name) for i, measure in enumerate(shape.measures, start=1)]
+    named = comma(fill("{own} AS {position}", own=Identifier(own), position=p) for p, own in [*keys, *measures])
+    positions = comma(position for position, _ in [*keys, *measures])
+    group = comma(position for position, _ in keys)
+    measured = fill("json_agg({row})", row=_as_json(measures))
     return fill(
-        "WITH side AS MATERIALIZED (SELECT {columns}, sum(half) AS half FROM"
-        " (SELECT 1 AS half, {columns} FROM {kept} UNION ALL SELECT -1, {columns} FROM {direct}) AS b"
-        " GROUP BY {columns}),\n"
-        "odd AS (SELECT (SELECT to_jsonb(g) FROM (SELECT {keys}) AS g)::text AS k,"
-        " (jsonb_agg((SELECT to_jsonb(m) FROM (SELECT {measures}) AS m)) FILTER (WHERE half > 0) -> 0)::text AS kept,"
-        " (jsonb_agg((SELECT to_jsonb(m) FROM (SELECT {measures}) AS m)) FILTER (WHERE half < 0) -> 0)::text AS direct"
+        "WITH side AS MATERIALIZED (SELECT {positions}, sum(half) AS half FROM"
+        " (SELECT 1 AS half, {named} FROM {kept} UNION ALL SELECT -1, {named} FROM {direct}) AS b"
+        " GROUP BY {positions}),\n"
+        "odd AS (SELECT {key}::text AS k, ({kept_side} -> 0)::text AS kept, ({direct_side} -> 0)::text AS direct"
         " FROM side WHERE half <> 0 {group_by} HAVING count(*) > 0 {order_by})\n"
         "SELECT (SELECT coalesce(sum(greatest(1, -half)) FILTER (WHERE half <= 0), 0) FROM side)::bigint,"
         " (SELECT count(*) FROM odd),"
         " (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
-        columns=comma([*keys, *measures]), keys=comma(keys), measures=comma(measures),
+        positions=positions, named=named, key=_as_json(keys),
+        kept_side=filtered(measured, SQL("half > 0")), direct_side=filtered(measured, SQL("half < 0")),
         kept=Identifier(schema, internal_name(name, "kept")), direct=Identifier(schema, internal_name(name, "direct")),
-        group_by=fill("GROUP BY {keys}", keys=comma(keys)) if keys else SQL(""),
-        order_by=fill("ORDER BY {keys}", keys=comma(keys)) if keys else SQL(""), n=literal(SHOWN),
+        group_by=fill("GROUP BY {group}", group=group) if keys else SQL(""),
+        order_by=fill("ORDER BY {group}", group=group) if keys else SQL(""), n=literal(SHOWN),
     )  # fmt: skip
+
+
+def _as_json(columns: list[tuple[SQL, str]]) -> Composed:
+    named = comma(fill("{position} AS {own}", position=position, own=Identifier(own)) for position, own in columns)
+    return fill("(SELECT row_to_json(o.*) FROM (SELECT {named}) AS o)", named=named)
 
 
 def _loaded(text: str | None) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composed, Identifier
 
+from tallystick.compiler.text import Statement, comma, fill, literal
 from tallystick.declare.grouped import Grouped
 from tallystick.errors import InstallError, NotInstalled
 from tallystick.store.catalog import qualified, relation_exists
@@ -88,16 +89,19 @@ def get(cursor: Cursor, schema: str, name: str) -> Installed:
     return found
 
 
-def add(cursor: Cursor, aggregate: Grouped, source_oid: int) -> None:
-    """Record an aggregate that has its objects and not yet its state."""
-    cursor.execute(
-        _fill(
-            "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, phase, serving)"
-            " VALUES (%s, 'grouped', %s, %s, %s::oid::regclass, 'building', 'direct')",
-            aggregate.schema,
-        ),
-        (aggregate.name, aggregate.definition, aggregate.fingerprint, source_oid),
+def registration(aggregate: Grouped, source: str) -> Statement:
+    """Records an aggregate that has its objects and not yet its state."""
+    values = comma(
+        literal(value) for value in (aggregate.name, "grouped", aggregate.definition, aggregate.fingerprint, source)
     )
+    return Statement(
+        "known from here on, and served by its source",
+        fill(
+            "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, phase, serving)"
+            " VALUES ({values}, 'building', 'direct')",
+            aggregate=Identifier(aggregate.schema, "aggregate"), values=values,
+        ),
+    )  # fmt: skip
 
 
 def serve_kept(cursor: Cursor, schema: str, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg.sql import SQL, Composed, Identifier
 
 from tallystick.compiler.snapshot import ColumnType
+from tallystick.compiler.text import Statement, canonical
 from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import named
 
@@ -25,11 +26,10 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class ViewColumn:
-    """A column of a view; `is_pseudo` marks types no table column can have, such as record."""
+    """A column of a view."""
 
     name: str
     type: ColumnType
-    is_pseudo: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def view_text(cursor: Cursor, view: str) -> str:
 def view_columns(cursor: Cursor, view: str) -> list[ViewColumn]:
     rows = cursor.execute(named("view_columns"), {"view": view}).fetchall()
     return [
-        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema), bool(pseudo))
-        for name, text, base, scale, fixed, collation, schema, pseudo in rows
+        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema))
+        for name, text, base, scale, fixed, collation, schema in rows
     ]
 
 
@@ -82,6 +82,30 @@ def columns_of(cursor: Cursor, table: str) -> list[str]:
     return [name for (name,) in cursor.execute(named("columns_of"), {"table": table}).fetchall()]
 
 
+def qualified_name(cursor: Cursor, name: str) -> str | None:
+    """A relation's qualified and quoted name, None if there is none."""
+    found = cursor.execute(named("qualified_name"), {"name": name}).fetchone()
+    return str(found[0]) if found else None
+
+
+def estimated_rows(cursor: Cursor, table: str) -> int:
+    """Rows as of the last ANALYZE or VACUUM; 0 if there was none, or there is no such table."""
+    return int(_one(cursor, "estimated_rows", table=table))
+
+
+def counted_rows(cursor: Cursor, table: str) -> int:
+    """Rows, counted; 0 if there is no such table."""
+    if not relation_exists(cursor, table):
+        return 0
+    return int(one_row(cursor.execute(SQL("SELECT count(*) FROM {t}").format(t=canonical(table))))[0])
+
+
+def missing(cursor: Cursor, schema: str, relations: list[str], functions: list[str]) -> list[str]:
+    """Those of the names that the schema lacks."""
+    parameters = {"schema": schema, "relations": relations, "functions": functions}
+    return [name for (name,) in cursor.execute(named("missing"), parameters).fetchall()]
+
+
 def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
 
@@ -99,9 +123,8 @@ def has_primary_key(cursor: Cursor, source: int) -> bool:
     return bool(_one(cursor, "has_primary_key", source=source))
 
 
-def search_path_of_catalog(cursor: Cursor) -> None:
-    """For the rest of the transaction names resolve in pg_catalog only, and PostgreSQL prints others qualified."""
-    cursor.execute("SET LOCAL search_path = pg_catalog")
+FIXED_PATH = Statement("names resolve in pg_catalog only", Composed([SQL("SET LOCAL search_path = pg_catalog")]))
+"""For the rest of the transaction; PostgreSQL prints all other names qualified."""
 
 
 def drop_view(cursor: Cursor, schema: str, name: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Engine, PoolProxiedConnection
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tallystick.errors import MissingPrivilege, ServerUnavailable, UsageError
 
@@ -69,9 +68,9 @@ def _connection(engine: object) -> PoolProxiedConnection:
         )
     try:
         return engine.raw_connection()
-    except (OperationalError, DBAPIError) as error:
+    except psycopg.OperationalError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ServerUnavailable(
-            f"cannot connect to {where}: {str(error.orig).strip().splitlines()[0]}.",
+            f"cannot connect to {where}: {str(error).strip().splitlines()[0]}.",
             hint="Check that the server runs and that the URL names the right host, port, user and database.",
         ) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import psycopg
-from psycopg.sql import SQL
 
-from tallystick.compiler.text import canonical, fill
+from tallystick.compiler.text import Statement, canonical, fill
 from tallystick.errors import FoldLocked, SourceLocked
 from tallystick.store.connection import Cursor, one_row
+
+TRIES = 50
+PAUSE_S = 0.01
 
 
 def lock_installation(cursor: Cursor, schema: str) -> None:
@@ -30,31 +32,34 @@ def lock_fold(cursor: Cursor, schema: str, name: str) -> None:
         )
 
 
-def lock_against_writers(cursor: Cursor, table: str) -> None:
-    """Keep writers out of a table.
+def against_writers(table: str) -> Statement:
+    """Keeps writers out of a table until the end of the transaction; fails at once if one is in it."""
+    return Statement(
+        "no writer in the table", fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE NOWAIT", t=canonical(table))
+    )
+
+
+def against_everyone(table: str) -> Statement:
+    """Keeps everyone out of a table until the end of the transaction; fails at once if anyone is in it."""
+    return Statement("nobody in the table", fill("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE NOWAIT", t=canonical(table)))
+
+
+def take(cursor: Cursor, lock: Statement, table: str) -> None:
+    """Take a lock within half a second, never by waiting in the queue: that would make others wait behind us.
 
     Raises:
-        SourceLocked: a writer is in it; nothing is waited for.
+        SourceLocked: others were in the table each time.
     """
-    _lock(cursor, table, SQL("SHARE ROW EXCLUSIVE"))
-
-
-def lock_out_everyone(cursor: Cursor, table: str) -> None:
-    """Keep everyone out of a table.
-
-    Raises:
-        SourceLocked: someone is in it; nothing is waited for.
-    """
-    _lock(cursor, table, SQL("ACCESS EXCLUSIVE"))
-
-
-def _lock(cursor: Cursor, table: str, mode: SQL) -> None:
-    try:
-        cursor.execute(fill("LOCK TABLE {t} IN {mode} MODE NOWAIT", t=canonical(table), mode=mode))
-    except psycopg.errors.LockNotAvailable as error:
-        raise SourceLocked(table) from error
+    for _ in range(TRIES):
+        try:
+            with cursor.connection.transaction():
+                cursor.execute(lock.sql)
+            return
+        except psycopg.errors.LockNotAvailable:
+            pause(cursor, PAUSE_S)
+    raise SourceLocked(table)
 
 
 def pause(cursor: Cursor, seconds: float) -> None:
-    """Wait in the database, holding nothing."""
+    """Wait in the database."""
     cursor.execute("SELECT pg_sleep(%s)", (seconds,))

@@ -26,8 +26,7 @@ SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(b.oid,
             THEN (SELECT format('%%I.%%I', n.nspname, c.collname)
                   FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
        CASE WHEN b.typtype = 'b' AND b.typelem = 0
-            THEN (SELECT nspname::text FROM pg_namespace WHERE oid = b.typnamespace) ELSE 'pg_catalog' END,
-       b.typtype = 'p'
+            THEN (SELECT nspname::text FROM pg_namespace WHERE oid = b.typnamespace) ELSE 'pg_catalog' END
 FROM pg_attribute AS a
 JOIN under AS u ON u.attnum = a.attnum AND u.typtype <> 'd'
 JOIN pg_type AS b ON b.oid = u.oid
@@ -52,7 +51,7 @@ WHERE a.attrelid = %(source)s::oid AND a.attnum > 0 AND NOT a.attisdropped
   AND EXISTS (SELECT FROM pg_rewrite AS r
               JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
                 AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
-              WHERE r.ev_class = %(view)s::regclass)
+              WHERE r.ev_class = to_regclass(%(view)s))
 ORDER BY a.attnum
 
 -- name: view_foreign_code
@@ -103,3 +102,18 @@ SELECT tgname::text, tgenabled::text FROM pg_trigger WHERE tgrelid = %(source)s:
 
 -- name: has_primary_key
 SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = %(source)s::oid AND indisprimary)
+
+-- name: qualified_name
+SELECT format('%%I.%%I', n.nspname, c.relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(name)s)
+
+-- name: estimated_rows
+SELECT coalesce((SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(%(table)s)), 0)
+
+-- name: missing
+-- Names of relations and functions that the schema lacks.
+SELECT name FROM unnest(%(relations)s::text[]) AS name
+WHERE NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = to_regnamespace(quote_ident(%(schema)s)))
+UNION ALL
+SELECT name || '()' FROM unnest(%(functions)s::text[]) AS name
+WHERE NOT EXISTS (SELECT FROM pg_proc WHERE proname = name AND pronamespace = to_regnamespace(quote_ident(%(schema)s)))
