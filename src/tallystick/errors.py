@@ -36,11 +36,15 @@ class InstallError(TallyError):
 
 
 class SourceLocked(InstallError):
-    """Others are in a table that install or uninstall must have for a moment. `table` is its name."""
+    """Others are in a table that install or uninstall must have for a moment.
 
-    def __init__(self, table: str) -> None:
+    `table` is its name; `by_readers` tells whether mere readers are in the way.
+    """
+
+    def __init__(self, table: str, *, by_readers: bool) -> None:
         super().__init__(f"{table} is locked by others.", hint="Try again.")
         self.table = table
+        self.by_readers = by_readers
 
 
 class MissingPrivilege(InstallError):

@@ -110,33 +110,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."boolean__source", "tally"."boolean__row", "tally"."boolean__insert", "tally"."boolean__delete", "tally"."boolean__truncate", "tally"."boolean__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."boolean__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."boolean__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."boolean__changed" AS
 SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM (
   SELECT k1, n, a1, a2, a3, a4 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."boolean__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'boolean'), 0)) AS d
     ) AS p GROUP BY k1
@@ -193,10 +178,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."boolean__fold", "tally"."boolean__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_boolean__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -106,33 +106,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__source", "tally"."count_and_sum__row", "tally"."count_and_sum__insert", "tally"."count_and_sum__delete", "tally"."count_and_sum__truncate", "tally"."count_and_sum__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."count_and_sum__settled" AS
-SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."count_and_sum__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."count_and_sum__changed" AS
 SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM (
   SELECT k1, n, a1, a2 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."count_and_sum__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'count_and_sum'), 0)) AS d
     ) AS p GROUP BY k1
@@ -189,10 +174,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__fold", "tally"."count_and_sum__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_count_and_sum__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

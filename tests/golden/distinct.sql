@@ -118,33 +118,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__insert", "tally"."distinct__delete", "tally"."distinct__truncate", "tally"."distinct__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."distinct__settled" AS
-SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."distinct__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."distinct__changed" AS
 SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM (
   SELECT k1, n, c1 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(c1)::bigint AS c1 FROM (
-    SELECT k1, n, c1 FROM (SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, c1 FROM (SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."distinct__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, n, NULL::bigint FROM (SELECT * FROM "tally"."distinct__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct'), 0) AND facet = 0) AS d
     UNION ALL
@@ -212,10 +197,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."distinct__fold", "tally"."distinct__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_distinct__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -108,33 +108,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."extremes__source", "tally"."extremes__row", "tally"."extremes__insert", "tally"."extremes__delete", "tally"."extremes__truncate", "tally"."extremes__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."extremes__settled" AS
-SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."extremes__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."extremes__changed" AS
 SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM (
   SELECT k1, n, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) THEN i1 ELSE (SELECT min(x1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m1, CASE WHEN (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i2 ELSE (SELECT max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m2 FROM (
     SELECT k1, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (
-    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."extremes__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, n, i1, d1, i2, d2 FROM (SELECT * FROM "tally"."extremes__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'extremes'), 0)) AS d
     ) AS p GROUP BY k1
@@ -193,10 +178,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."extremes__fold", "tally"."extremes__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_extremes__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -1,6 +1,6 @@
 -- the declared query: what the kept answer must equal
 CREATE VIEW "tally"."floating_point__direct" AS
-SELECT chat_id AS "chat_id", (trim_scale(sum("tally".shortest(rate))) / nullif(count("tally".shortest(rate)), 0))::double precision AS "mean", ("tally"."deviation"(coalesce(count("tally".shortest(rate)), 0), sum("tally".shortest(rate)), sum("tally".shortest(rate) * "tally".shortest(rate)), NULL::integer, true))::double precision AS "deviation"
+SELECT chat_id AS "chat_id", "tally"."nearest_double"(trim_scale(sum("tally".shortest(rate))) / nullif(count("tally".shortest(rate)), 0)) AS "mean", "tally"."nearest_double"("tally"."deviation"(coalesce(count("tally".shortest(rate)), 0), sum("tally".shortest(rate)), sum("tally".shortest(rate) * "tally".shortest(rate)), NULL::integer, true)) AS "deviation"
 FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
@@ -33,12 +33,6 @@ CREATE INDEX ON "tally"."floating_point__state" (k1);
 
 -- finds a group's delta when reading
 CREATE INDEX ON "tally"."floating_point__delta" (k1);
-
--- orders the groups by a measure
-CREATE INDEX ON "tally"."floating_point__state" (((CASE WHEN a1 > 0 THEN "tally".with_specials(trim_scale(a2) / a1, a3) END)::double precision) DESC NULLS LAST, k1);
-
--- orders the groups by a measure
-CREATE INDEX ON "tally"."floating_point__state" ((("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true))::double precision) DESC NULLS LAST, k1);
 
 -- the table that may call the capture functions
 CREATE FUNCTION "tally"."floating_point__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -110,33 +104,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__insert", "tally"."floating_point__delete", "tally"."floating_point__truncate", "tally"."floating_point__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."floating_point__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(trim_scale(a2) / a1, a3) END)::double precision AS "mean", ("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."floating_point__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."floating_point__changed" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(trim_scale(a2) / a1, a3) END)::double precision AS "mean", ("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true))::double precision AS "deviation" FROM (
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM (
   SELECT k1, n, a1, a2, a3, a4 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."floating_point__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'floating_point'), 0)) AS d
     ) AS p GROUP BY k1
@@ -193,10 +172,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."floating_point__fold", "tally"."floating_point__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_floating_point__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -103,33 +103,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__source", "tally"."nullable_keys__row", "tally"."nullable_keys__insert", "tally"."nullable_keys__delete", "tally"."nullable_keys__truncate", "tally"."nullable_keys__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."nullable_keys__settled" AS
-SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."nullable_keys__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."nullable_keys__changed" AS
 SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM (
   SELECT k1, k2, n, a1 FROM (
     SELECT k1, k2, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (
-    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM "tally"."nullable_keys__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'nullable_keys'), 0)) AS d
     ) AS p GROUP BY k1, k2
@@ -186,10 +171,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__fold", "tally"."nullable_keys__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_nullable_keys__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -47,12 +47,6 @@ CREATE INDEX ON "tally"."numeric__state" (k1);
 CREATE INDEX ON "tally"."numeric__delta" (k1);
 
 -- orders the groups by a measure
-CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric) DESC NULLS LAST, k1);
-
--- orders the groups by a measure
-CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric) DESC NULLS LAST, k1);
-
--- orders the groups by a measure
 CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric) DESC NULLS LAST, k1);
 
 -- orders the groups by a measure
@@ -128,33 +122,18 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__insert", "tally"."numeric__delete", "tally"."numeric__truncate", "tally"."numeric__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."numeric__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."numeric__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."numeric__changed" AS
 SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM (
   SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (
-    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE true) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."numeric__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
     SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'numeric'), 0)) AS d
     ) AS p GROUP BY k1
@@ -211,10 +190,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."numeric__fold", "tally"."numeric__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_numeric__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -111,22 +111,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."Quoted ""names""__settled" AS
@@ -194,10 +179,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__fold", "tally"."Quoted ""names""__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_Quoted ""names""__insert" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

@@ -107,22 +107,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."text_key__source", "tally"."text_key__row", "tally"."text_key__insert", "tally"."text_key__delete", "tally"."text_key__truncate", "tally"."text_key__update" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."text_key__settled" AS
@@ -190,10 +175,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."text_key__fold", "tally"."text_key__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_text_key__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

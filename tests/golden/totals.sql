@@ -92,22 +92,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__source" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__row" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__insert" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__delete" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__truncate" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."totals__source", "tally"."totals__row", "tally"."totals__insert", "tally"."totals__delete", "tally"."totals__truncate", "tally"."totals__update" FROM PUBLIC;
 
 -- the kept answer: state and unfolded deltas in one snapshot
 CREATE VIEW "tally"."totals__kept" AS
@@ -155,10 +140,7 @@ BEGIN ATOMIC
 END;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__fold" FROM PUBLIC;
-
--- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__rebuild" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."totals__fold", "tally"."totals__rebuild" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_totals__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT

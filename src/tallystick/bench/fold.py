@@ -43,7 +43,7 @@ QUICK = Sizes(rounds=3, groups=1_000, deltas=50_000, distinct=20_000, backlogs=(
 
 
 def run(url: str, *, quick: bool = False, progress: Progress = silent) -> dict[str, object]:
-    """Measure on the server of `url`; about 2 minutes, or 10 seconds if `quick`.
+    """Measure on the server of `url`; about 2 minutes, or 15 seconds if `quick`.
 
     Raises:
         TallyError: there is no connection, or no right to create a database.

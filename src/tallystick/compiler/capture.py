@@ -37,7 +37,7 @@ def capture_statements(layout: Layout) -> tuple[list[Statement], list[Statement]
         captured.append(("update", _gather(layout, "update"), fill("AFTER UPDATE ON {t} FOR EACH ROW", t=table)))
     functions = [_source(layout), _row(layout)]
     functions += [_function(layout.object(event), body, layout, event) for event, body, _ in captured]
-    functions += [private(layout.object(name)) for name in ("source", "row", *(event for event, _, _ in captured))]
+    functions.append(private(layout.object(name) for name in ("source", "row", *(event for event, _, _ in captured))))
     triggers = [_trigger(layout, event, timing, layout.object(event)) for event, _, timing in captured]
     return functions, triggers
 

@@ -147,7 +147,7 @@ class Components:
     extremes: list[Extreme] = field(default_factory=list)
     facets: list[Facet] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
-    direct: dict[str, Composed] = field(default_factory=dict)
+    direct: dict[str, Composable] = field(default_factory=dict)
     """Measures whose direct half is not the declared call, by name: sums over floating point."""
 
 
@@ -171,9 +171,17 @@ class _Builder:
         self.components = Components()
 
     def add(self, measure: Measure, result: ColumnType) -> None:
-        can_rank = result.fixed_width or result.base == "numeric"
         value = fill("({value})::{type}", value=self._value(measure, result), type=canonical(result.text))
-        self.components.results.append(Result(Identifier(measure.name), value, can_rank))
+        self.components.results.append(Result(Identifier(measure.name), value, self._can_rank(measure)))
+
+    def _can_rank(self, measure: Measure) -> bool:
+        """No value of the measure is too wide for an index or fails to be computed, which would fail the fold."""
+        if measure.argument is None or measure.function in ("count", "bool_and", "bool_or", "every"):
+            return True
+        kind = self.types[measure.argument]
+        if measure.function in ("min", "max") and kind.fixed_width:
+            return True
+        return kind.base in INTEGERS or (kind.base == "numeric" and kind.scale is not None)
 
     def _value(self, measure: Measure, result: ColumnType) -> Composable:
         condition = self._condition(measure.filter)
@@ -236,16 +244,17 @@ class _Builder:
                 total = fill("{exact} / {counted}", exact=exact, counted=counted)
             if special:
                 total = fill("{schema}.with_specials({t}, {census})", schema=self.schema, t=total, census=census)
-            return _unless_none(counted, total)
+            return _unless_none(counted, self._nearest(total, result))
         squared = fill("{x}::numeric * {x}", x=x)
         squares = self._sum(SQL("numeric"), squared, finite)
-        return self._spread(
+        spread = self._spread(
             measure.function,
             counted=counted,
             total=fill("{schema}.with_specials({t}::numeric, {census})", schema=self.schema, t=total, census=census),
             squares=squares,
             scale=SQL("NULL::integer") if scale is None else scale,
         )
+        return self._nearest(spread, result)
 
     def _spread(
         self, function: str, *, counted: Composable, total: Composable, squares: Composable, scale: Composable
@@ -276,12 +285,13 @@ class _Builder:
         counts = condition if scales else _and(condition, fill("NOT (" + _FINITE + ")", x=x))
         return self._sum(SQL("numeric"), one, counts)
 
-    def _float_direct(self, measure: Measure, result: ColumnType) -> Composed:
+    def _float_direct(self, measure: Measure, result: ColumnType) -> Composable:
         """Floating point sums as both halves define them: over the shortest decimal text of each value."""
         x = fill("{schema}.shortest({x})", schema=self.schema, x=canonical(measure.argument or ""))
         kept = fill(" FILTER (WHERE {f})", f=canonical(measure.filter)) if measure.filter else SQL("")
         total = fill("sum({x}){kept}", x=x, kept=kept)
         counted = fill("count({x}){kept}", x=x, kept=kept)
+        value: Composable
         if measure.function == "sum":
             value = total
         elif measure.function == "avg":
@@ -291,7 +301,14 @@ class _Builder:
             value = self._spread(
                 measure.function, counted=counted, total=total, squares=squares, scale=SQL("NULL::integer")
             )
-        return fill("({value})::{type}", value=value, type=canonical(result.text))
+        return self._nearest(value, result)
+
+    def _nearest(self, value: Composable, result: ColumnType) -> Composable:
+        """The floating point result of an exact value, or the value itself if the result is exact too."""
+        if result.base not in FLOATS:
+            return value
+        helper = Identifier("nearest_real" if result.base == "real" else "nearest_double")
+        return fill("{schema}.{helper}({value})", schema=self.schema, helper=helper, value=value)
 
     def _total(self, count: Composable) -> Composed:
         return fill("coalesce({count}, 0)", count=count)

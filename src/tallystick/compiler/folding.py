@@ -35,8 +35,7 @@ def folding_statements(layout: Layout) -> Iterator[Statement]:
             f=layout.object("rebuild"), settings=_SETTINGS, body=SQL(";\n").join(_rebuild(layout)),
         ),
     )  # fmt: skip
-    yield private(layout.object("fold"))
-    yield private(layout.object("rebuild"))
+    yield private(layout.object(name) for name in ("fold", "rebuild"))
 
 
 def _tables(layout: Layout) -> list[Identifier]:

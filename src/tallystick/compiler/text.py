@@ -66,6 +66,6 @@ def literal(value: str | int) -> Literal:
     return Literal(value)
 
 
-def private(function: Composable) -> Statement:
-    """New functions belong to everyone until this takes them back."""
-    return Statement("for the owner alone", fill("REVOKE ALL ON FUNCTION {f} FROM PUBLIC", f=function))
+def private(functions: Iterable[Composable]) -> Statement:
+    """Everyone may execute a new function until this takes the right back."""
+    return Statement("for the owner alone", fill("REVOKE ALL ON FUNCTION {f} FROM PUBLIC", f=comma(functions)))

@@ -118,6 +118,8 @@ def _finals(layout: Layout) -> Composed:
 
 def _split_by_width(layout: Layout, table: Composable, conditions: list[Composable]) -> Composed:
     """A table as a subquery whose two halves each meet an index of theirs."""
+    if not layout.has_wide_keys and not conditions:
+        return Composed([table])
     halves = [[SQL("narrow")], [SQL("NOT narrow")]] if layout.has_wide_keys else [[]]
     return fill(
         "({rows})",

@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeEngine
 from tallystick.declare.names import checked_name
 from tallystick.declare.reads import GroupReads, halves
 from tallystick.declare.sqltext import Shape, shape_of
+from tallystick.declare.tokens import tokenize
 from tallystick.errors import DeclarationError
 
 
@@ -41,8 +42,9 @@ class Grouped(GroupReads):
 
     @property
     def fingerprint(self) -> str:
-        """What tells two declarations apart: the SHA-256 of the declared query, in hexadecimal."""
-        return hashlib.sha256(self.definition.encode()).hexdigest()
+        """What tells two declarations apart: the SHA-256 of the declared query's tokens, in hexadecimal."""
+        tokens = " ".join(token.text for token in tokenize(self.definition))
+        return hashlib.sha256(tokens.encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"<Grouped {self.schema}.{self.name}: {self.definition!r}>"

@@ -215,12 +215,16 @@ def _refuse_mutable(
     """Generated columns must be immutable; so must whatever a trigger computes once and a reader later again."""
     table = Identifier("pg_temp", shape.alias)
     cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=table, source=canonical(shape.source)))
+    taken = catalog.columns_of(cursor, shape.source)
+    prefix = "tallystick"
+    while any(column.startswith(prefix) for column in taken):
+        prefix += "_"
     for number, (expression, type_) in enumerate(expressions):
         try:
             cursor.execute(
                 fill(
                     "ALTER TABLE {t} ADD COLUMN {c} {type} GENERATED ALWAYS AS ({e}) STORED",
-                    t=table, c=Identifier(f"tallystick_{number}"), type=canonical(type_), e=expression,
+                    t=table, c=Identifier(f"{prefix}{number}"), type=canonical(type_), e=expression,
                 )
             )  # fmt: skip
         except psycopg.errors.InvalidObjectDefinition as error:

@@ -24,7 +24,13 @@ from tallystick.errors import DeclarationError, InstallError, SourceLocked
 from tallystick.maintain.inspect import inspect
 from tallystick.store import aggregates, catalog
 from tallystick.store.connection import Cursor, transaction
-from tallystick.store.locks import against_everyone, against_writers, lock_installation, pause, take
+from tallystick.store.locks import (
+    against_writers,
+    lock_installation,
+    pause,
+    take_against_everyone,
+    take_against_writers,
+)
 
 LOCK_ATTEMPTS = 20
 LOCK_PAUSE_S = 0.5
@@ -74,7 +80,7 @@ def install(engine: Engine, aggregate: Grouped) -> bool:
                 return False
             for statement in planned.before_lock:
                 _run(cursor, aggregate.name, statement)
-            take(cursor, against_writers(planned.source), planned.source)
+            take_against_writers(cursor, planned.source)
             for statement in planned.after_lock:
                 _run(cursor, aggregate.name, statement)
         return True
@@ -95,7 +101,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             lock_installation(cursor, schema)
             found = aggregates.get(cursor, schema, name)
             if found.source is not None:
-                take(cursor, against_everyone(found.source), found.source)
+                take_against_everyone(cursor, found.source)
             for statement in removal_statements(name, schema, shape_of(name, found.definition), found.source):
                 _run(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
@@ -144,7 +150,9 @@ def _patiently(engine: Engine, attempt: Callable[[], _Result]) -> _Result:
             remaining -= 1
             with transaction(engine) as cursor:
                 if remaining == 0:
-                    held_by = "; ".join(str(blocker) for blocker in catalog.blockers(cursor, error.table))
+                    held_by = "; ".join(
+                        str(blocker) for blocker in catalog.blockers(cursor, error.table, readers=error.by_readers)
+                    )
                     raise InstallError(
                         f"{error.table} could not be locked in {LOCK_ATTEMPTS} tries;"
                         f" locked by {held_by or 'sessions that have ended since'}.",

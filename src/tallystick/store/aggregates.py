@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import LiteralString
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import Composed, Identifier
 
 from tallystick.compiler.text import Statement, comma, fill, literal
 from tallystick.declare.grouped import Grouped
@@ -106,12 +107,18 @@ def registration(aggregate: Grouped, source: str) -> Statement:
 
 def serve_kept(cursor: Cursor, schema: str, name: str) -> None:
     """Mark an aggregate as complete and let its readers use the kept half."""
-    cursor.execute(_fill("UPDATE {aggregate} SET phase = 'kept', serving = 'kept' WHERE name = %s", schema), (name,))
+    cursor.execute(_fill("UPDATE {aggregate} SET phase = 'kept', serving = 'kept' WHERE name = {name}", schema, name))
 
 
 def remove(cursor: Cursor, schema: str, name: str) -> None:
-    cursor.execute(_fill("DELETE FROM {aggregate} WHERE name = %s", schema), (name,))
+    cursor.execute(_fill("DELETE FROM {aggregate} WHERE name = {name}", schema, name))
 
 
-def _fill(template: str, schema: str) -> Composed:
-    return SQL(template).format(aggregate=Identifier(schema, "aggregate"), layout=Identifier(schema, "layout"))
+def _fill(template: LiteralString, schema: str, name: str = "") -> Composed:
+    """No parameters beside quoted names: psycopg would take a % in them for a placeholder."""
+    return fill(
+        template,
+        aggregate=Identifier(schema, "aggregate"),
+        layout=Identifier(schema, "layout"),
+        name=literal(name),
+    )

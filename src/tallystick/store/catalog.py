@@ -110,8 +110,9 @@ def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
 
 
-def blockers(cursor: Cursor, table: str) -> list[Blocker]:
-    return [Blocker(*row) for row in cursor.execute(named("blockers"), {"table": table}).fetchall()]
+def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
+    """Sessions in a table; mere readers among them if `readers`."""
+    return [Blocker(*row) for row in cursor.execute(named("blockers"), {"table": table, "readers": readers}).fetchall()]
 
 
 def triggers(cursor: Cursor, source: int) -> dict[str, str]:

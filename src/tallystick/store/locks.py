@@ -44,12 +44,25 @@ def against_everyone(table: str) -> Statement:
     return Statement("nobody in the table", fill("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE NOWAIT", t=canonical(table)))
 
 
-def take(cursor: Cursor, lock: Statement, table: str) -> None:
-    """Take a lock within half a second, never by waiting in the queue: that would make others wait behind us.
+def take_against_writers(cursor: Cursor, table: str) -> None:
+    """Keep writers out, within half a second, never by waiting in the queue: that would make others wait behind us.
 
     Raises:
-        SourceLocked: others were in the table each time.
+        SourceLocked: writers were in the table each time.
     """
+    _take(cursor, against_writers(table), SourceLocked(table, by_readers=False))
+
+
+def take_against_everyone(cursor: Cursor, table: str) -> None:
+    """The same against everyone.
+
+    Raises:
+        SourceLocked: someone was in the table each time.
+    """
+    _take(cursor, against_everyone(table), SourceLocked(table, by_readers=True))
+
+
+def _take(cursor: Cursor, lock: Statement, failure: SourceLocked) -> None:
     for _ in range(TRIES):
         try:
             with cursor.connection.transaction():
@@ -57,7 +70,7 @@ def take(cursor: Cursor, lock: Statement, table: str) -> None:
             return
         except psycopg.errors.LockNotAvailable:
             pause(cursor, PAUSE_S)
-    raise SourceLocked(table)
+    raise failure
 
 
 def pause(cursor: Cursor, seconds: float) -> None:

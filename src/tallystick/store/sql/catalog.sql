@@ -87,13 +87,13 @@ WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped ORDE
 SELECT to_regclass(%(name)s) IS NOT NULL
 
 -- name: blockers
--- Who holds a lock on a table that keeps writers out or is kept out by them: pid, role, state, seconds, query.
+-- Who holds a lock on a table, readers only if they matter: pid, role, state, seconds, query.
 SELECT l.pid, coalesce(a.usename, a.backend_type)::text, coalesce(a.state, 'active'),
        round(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint, left(a.query, 60)
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.relation = %(table)s::regclass AND l.granted AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+  AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
 ORDER BY a.xact_start
 
 -- name: triggers

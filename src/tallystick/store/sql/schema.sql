@@ -1,4 +1,4 @@
--- What every installation needs once. {schema} is filled with the quoted name of the schema.
+-- What every installation needs once. The quoted name of the schema is filled in at each place in braces.
 
 CREATE SCHEMA IF NOT EXISTS {schema};
 
@@ -44,10 +44,10 @@ $do$;
 -- The decimal number that a floating point value is written as. Its text is the shortest that reads back as the same
 -- value, unless a session has turned that off.
 CREATE OR REPLACE FUNCTION {schema}.shortest_text(double precision) RETURNS text
-    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET extra_float_digits = 1
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog SET extra_float_digits = 1
     AS $$ BEGIN RETURN $1::text; END $$;
 CREATE OR REPLACE FUNCTION {schema}.shortest_text(real) RETURNS text
-    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET extra_float_digits = 1
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog SET extra_float_digits = 1
     AS $$ BEGIN RETURN $1::text; END $$;
 CREATE OR REPLACE FUNCTION {schema}.shortest(double precision) RETURNS numeric
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -60,6 +60,20 @@ CREATE OR REPLACE FUNCTION {schema}.shortest(real) RETURNS numeric
     BEGIN ATOMIC
         SELECT CASE WHEN current_setting('extra_float_digits')::integer > 0
                     THEN $1::text ELSE {schema}.shortest_text($1) END::numeric;
+    END;
+
+-- The nearest floating point value. What is nearer to 0 than to the least value is 0, as in PostgreSQL's own arithmetic,
+-- where its cast raises an error; what is too great is an error in both.
+CREATE OR REPLACE FUNCTION {schema}.nearest_double(value numeric) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN abs(value) <= 2.47032822920623272088284396434110686182e-324::numeric
+                    THEN 0 ELSE value::double precision END;
+    END;
+CREATE OR REPLACE FUNCTION {schema}.nearest_real(value numeric) RETURNS real
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN abs(value) <= 7.00649232162408535461864791644958e-46::numeric THEN 0 ELSE value::real END;
     END;
 
 -- One row's entry in a census: 10^0 for NaN, 10^12 for infinity, 10^24 for minus infinity, 10^(36 + 12 * scale) for
@@ -138,6 +152,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     {schema}.shortest_text(double precision), {schema}.shortest_text(real),
     {schema}.shortest(double precision), {schema}.shortest(real),
+    {schema}.nearest_double(numeric), {schema}.nearest_real(numeric),
     {schema}.census(numeric, boolean), {schema}.widest_scale(numeric), {schema}.with_specials(numeric, numeric),
     {schema}.variance(bigint, numeric, numeric, integer, boolean),
     {schema}.deviation(bigint, numeric, numeric, integer, boolean)
