@@ -35,5 +35,6 @@ def test_message_and_hint(name: str) -> None:
 
 
 def test_source_locked_names_its_table() -> None:
-    error = SourceLocked("public.t")
-    assert (error.table, str(error)) == ("public.t", "public.t is locked by others. Try again.")
+    error = SourceLocked("public.t", by_readers=True)
+    assert (error.table, error.by_readers) == ("public.t", True)
+    assert str(error) == "public.t is locked by others. Try again."

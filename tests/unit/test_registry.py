@@ -12,8 +12,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from tallystick import DeclarationError, Tally, UsageError
 
 TEXT = "SELECT a, count(*) AS n FROM t GROUP BY a"
-FINGERPRINT = "1a352d95d62261d3aa30f6f6e0a1c5f7fe1322c7f52509c38afa43277a77efc5"
-FINGERPRINT_OF_SELECT = "fe344d61a8e039e588496d47f9aa4b5ebc7aa2c56191ed52f5e065b4e222ec46"
+FINGERPRINT = "8fbd96059823618c1eda10da9c62a26d1d19d236f216d29ec4d91573e634f1ca"
+FINGERPRINT_OF_SELECT = "f8c44598b6e5149b05abc245c949190887e2af074b6d2ed22ec7faec3e535ffb"
 
 t = Table(
     "t",
