@@ -13,7 +13,8 @@ from tests.servers import Connection
 
 SETUP: LiteralString = """
 CREATE TABLE chat (id integer PRIMARY KEY);
-CREATE TABLE message (id bigint PRIMARY KEY, chat_id integer, kind text, size integer, at timestamptz, rate numeric(8, 2));
+CREATE TABLE message
+    (id bigint PRIMARY KEY, chat_id integer, kind text, size integer, at timestamptz, rate numeric(8, 2));
 INSERT INTO chat SELECT generate_series(1, 5000);
 INSERT INTO message
 SELECT i, i % 5000, 'k' || i % 4000, i % 97, now() - i * interval '1 s', i / 7.0
