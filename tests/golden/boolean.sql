@@ -59,8 +59,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -74,8 +74,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - count(*) FILTER (WHERE x1) AS a2, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, - count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - count(*) FILTER (WHERE x1) AS a2, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, - count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -88,7 +88,7 @@ BEGIN
   IF TG_RELID <> "tally"."boolean__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -102,8 +102,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."boolean__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."boolean__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."boolean__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."boolean__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   RETURN NULL;
 END
@@ -134,9 +134,9 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled"
 UNION ALL
 SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."boolean__front" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."boolean__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."boolean__rest" AS
@@ -146,7 +146,7 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE (SE
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."boolean" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__front"
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__rest";
 

@@ -55,8 +55,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -70,8 +70,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -84,7 +84,7 @@ BEGIN
   IF TG_RELID <> "tally"."count_and_sum__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -98,8 +98,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."count_and_sum__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."count_and_sum__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."count_and_sum__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."count_and_sum__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   RETURN NULL;
 END
@@ -130,9 +130,9 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled"
 UNION ALL
 SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."count_and_sum__front" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."count_and_sum__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."count_and_sum__rest" AS
@@ -142,7 +142,7 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."count_and_sum" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__front"
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__rest";
 

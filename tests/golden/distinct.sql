@@ -65,8 +65,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT (SELECT last_value FROM "tally"."epoch"), facet, k1, n, v1
-  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1)) HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   RETURN NULL;
 END
@@ -81,8 +81,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT (SELECT last_value FROM "tally"."epoch"), facet, k1, n, v1
-  FROM (SELECT k1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1)) HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), facet, k1, n, v1
+  FROM (SELECT k1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   RETURN NULL;
 END
@@ -96,7 +96,7 @@ BEGIN
   IF TG_RELID <> "tally"."distinct__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -110,8 +110,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT (SELECT last_value FROM "tally"."epoch"), facet, k1, n, v1
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1)) HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), facet, k1, n, v1
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
   RETURN NULL;
 END
@@ -145,9 +145,9 @@ SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled"
 UNION ALL
 SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."distinct__front" AS
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."distinct__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."distinct__rest" AS
@@ -157,7 +157,7 @@ SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__direct" WHERE (SELEC
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."distinct" AS
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__front"
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__rest";
 

@@ -57,8 +57,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, i2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, i1, i2
-  FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT o.* FROM newtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, i1, i2
+  FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT o.* FROM newtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -72,8 +72,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, d1, d2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, d1, d2
-  FROM (SELECT k1, - count(*) AS n, min(x1) AS d1, max(x2) FILTER (WHERE f1) AS d2 FROM (SELECT o.* FROM oldtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, d1, d2
+  FROM (SELECT k1, - count(*) AS n, min(x1) AS d1, max(x2) FILTER (WHERE f1) AS d2 FROM (SELECT o.* FROM oldtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -86,7 +86,7 @@ BEGIN
   IF TG_RELID <> "tally"."extremes__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -100,8 +100,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT -1 AS w, o.* FROM "tally"."extremes__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."extremes__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT -1 AS w, o.* FROM "tally"."extremes__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."extremes__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
   RETURN NULL;
 END
@@ -132,9 +132,9 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled"
 UNION ALL
 SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."extremes__front" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."extremes__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."extremes__rest" AS
@@ -144,7 +144,7 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE (SELE
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."extremes" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__front"
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "first", "largest" FROM "tally"."extremes__rest";
 

@@ -53,8 +53,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -68,8 +68,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -82,7 +82,7 @@ BEGIN
   IF TG_RELID <> "tally"."floating_point__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -96,8 +96,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   RETURN NULL;
 END
@@ -128,9 +128,9 @@ SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled"
 UNION ALL
 SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."floating_point__front" AS
-SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."floating_point__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."floating_point__rest" AS
@@ -140,7 +140,7 @@ SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__direct" WHER
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."floating_point" AS
-SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__front"
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__rest";
 

@@ -52,8 +52,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, k2, n, a1
-  FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM newtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, k2, n, a1
+  FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM newtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -67,8 +67,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, k2, n, a1
-  FROM (SELECT k1, k2, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM oldtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, k2, n, a1
+  FROM (SELECT k1, k2, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM oldtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -81,7 +81,7 @@ BEGIN
   IF TG_RELID <> "tally"."nullable_keys__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -95,8 +95,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT (SELECT last_value FROM "tally"."epoch"), k1, k2, n, a1
-  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT -1 AS w, o.* FROM "tally"."nullable_keys__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."nullable_keys__row"(NEW) AS o) AS r GROUP BY k1, k2 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, k2, n, a1
+  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT -1 AS w, o.* FROM "tally"."nullable_keys__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."nullable_keys__row"(NEW) AS o) AS r GROUP BY k1, k2) AS g
   WHERE (n <> 0 OR a1 <> 0);
   RETURN NULL;
 END
@@ -127,9 +127,9 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled"
 UNION ALL
 SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."nullable_keys__front" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."nullable_keys__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."nullable_keys__rest" AS
@@ -139,7 +139,7 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE (SEL
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."nullable_keys" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__front"
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__rest";
 

@@ -60,8 +60,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -75,8 +75,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -89,7 +89,7 @@ BEGIN
   IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -103,8 +103,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   RETURN NULL;
 END
@@ -135,9 +135,9 @@ SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settle
 UNION ALL
 SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."Quoted ""names""__front" AS
-SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."Quoted ""names""__rest" AS
@@ -147,7 +147,7 @@ SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__direct
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."Quoted ""names""" AS
-SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__front"
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__rest";
 

@@ -56,8 +56,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n
-  FROM (SELECT k1, count(*) AS n FROM (SELECT o.* FROM newtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, count(*) AS n FROM (SELECT o.* FROM newtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -71,8 +71,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n
-  FROM (SELECT k1, - count(*) AS n FROM (SELECT o.* FROM oldtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g;
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, - count(*) AS n FROM (SELECT o.* FROM oldtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
 $tally$;
@@ -85,7 +85,7 @@ BEGIN
   IF TG_RELID <> "tally"."text_key__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -99,8 +99,8 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT (SELECT last_value FROM "tally"."epoch"), pg_column_size(ROW(k1)) < 2000, k1, n
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT -1 AS w, o.* FROM "tally"."text_key__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."text_key__row"(NEW) AS o) AS r GROUP BY k1 HAVING count(*) > 0) AS g
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT -1 AS w, o.* FROM "tally"."text_key__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."text_key__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0);
   RETURN NULL;
 END
@@ -131,9 +131,9 @@ SELECT "kind", "events" FROM "tally"."text_key__settled"
 UNION ALL
 SELECT "kind", "events" FROM "tally"."text_key__changed";
 
--- what an index can order, for .top()
+-- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."text_key__front" AS
-SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."text_key__rest" AS
@@ -143,7 +143,7 @@ SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE (SELECT serving FR
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."text_key" AS
-SELECT "kind", "events" FROM "tally"."text_key__front"
+SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "kind", "events" FROM "tally"."text_key__rest";
 

@@ -41,7 +41,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), n, a1, a2
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), n, a1, a2
   FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
   RETURN NULL;
 END
@@ -56,7 +56,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), n, a1, a2
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), n, a1, a2
   FROM (SELECT - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
   RETURN NULL;
 END
@@ -70,7 +70,7 @@ BEGIN
   IF TG_RELID <> "tally"."totals__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'::regclass));
   RETURN NULL;
 END
 $tally$;
@@ -84,7 +84,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT (SELECT last_value FROM "tally"."epoch"), n, a1, a2
+  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), n, a1, a2
   FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."totals__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."totals__row"(NEW) AS o) AS r HAVING count(*) > 0) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   RETURN NULL;

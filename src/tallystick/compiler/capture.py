@@ -75,7 +75,8 @@ def _gather(layout: Layout, sign: Sign) -> Composed:
     """INSERT into the delta table what the rows of one statement change, grouped."""
     parts = layout.parts
     values = _Columns()
-    values.add(SQL("epoch"), fill("(SELECT last_value FROM {epoch})", epoch=layout.own("epoch")))
+    # What the sequence was last given out, whoever sees it: cheaper than reading its row.
+    values.add(SQL("epoch"), fill("pg_sequence_last_value({epoch})", epoch=_epoch(layout)))
     for narrow in layout.narrow():
         values.add(SQL("narrow"), narrow)
     if parts.facets:
@@ -128,10 +129,9 @@ def _grouped(layout: Layout, sign: Sign) -> Composed:
         )
         computed = comma(fill("{e} AS {v}", e=facet.row_value(), v=facet.value) for facet in parts.facets)
         rows = fill("(SELECT *, {computed} FROM {rows} AS o)", computed=computed, rows=rows)
-    return fill(
-        "SELECT {items} FROM {rows}{grouping} HAVING count(*) > 0",
-        items=comma(items), rows=fill("{rows} AS r", rows=rows), grouping=grouping,
-    )  # fmt: skip
+    if not layout.keys:
+        grouping = fill("{grouping} HAVING count(*) > 0", grouping=grouping)  # no row from no rows
+    return fill("SELECT {items} FROM {rows} AS r{grouping}", items=comma(items), rows=rows, grouping=grouping)
 
 
 def _facet_number(values: Sequence[Composable]) -> Composed:
@@ -166,13 +166,16 @@ def _rows(layout: Layout, sign: Sign) -> Composed:
 
 
 def _mark(layout: Layout) -> Composed:
-    epoch = literal(layout.own("epoch").as_string(None))
     return fill(
         "INSERT INTO {reset} (aggregate, epoch) VALUES ({name}, nextval({epoch}))",
         reset=layout.own("reset"),
         name=literal(layout.name),
-        epoch=epoch,
+        epoch=_epoch(layout),
     )
+
+
+def _epoch(layout: Layout) -> Composed:
+    return fill("{name}::regclass", name=literal(layout.own("epoch").as_string(None)))
 
 
 class _Columns:

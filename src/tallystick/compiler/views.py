@@ -32,12 +32,15 @@ def view_statements(layout: Layout) -> Iterator[Statement]:
         return
     settled, changed = layout.object("settled"), layout.object("changed")
     front, rest = layout.object("front"), layout.object("rest")
-    yield _view("groups that their state alone answers", settled, _settled(layout))
+    yield _view("groups that their state alone answers", settled, _settled(layout, SQL("")))
     yield _view("groups that have unfolded deltas: state and deltas added up", changed, _combined(layout, _met(layout)))
     yield _view("the kept answer", kept, _union(layout, [(settled, None), (changed, None)]))
-    yield _view("what an index can order, for .top()", front, _switched(layout, [settled], None))
+    # OFFSET 0 has each group looked up by itself, in the order of an index, for as long as the reader asks for more.
+    ordered = fill("{settled} AND {kept}", settled=_settled(layout, SQL(" OFFSET 0")), kept=_is_kept(layout))
+    yield _view("settled groups in the order of an index, for .top()", front, ordered)
     yield _view("all other groups, for .top()", rest, _switched(layout, [changed], direct))
-    yield _view("what readers use: the half that the switch names", view, _union(layout, [(front, None), (rest, None)]))
+    both: list[tuple[Identifier, Composable | None]] = [(settled, _is_kept(layout)), (rest, None)]
+    yield _view("what readers use: the half that the switch names", view, _union(layout, both))
 
 
 def _view(purpose: str, name: Identifier, query: Composable) -> Statement:
@@ -57,20 +60,21 @@ def _union(layout: Layout, views: list[tuple[Identifier, Composable | None]]) ->
 
 def _switched(layout: Layout, kept: list[Identifier], direct: Identifier | None) -> Composed:
     """Kept views while the switch says kept, the direct one otherwise; a one-time filter turns either off."""
-    serving = layout.serving()
-    views: list[tuple[Identifier, Composable | None]] = [
-        (view, fill("{serving} = 'kept' AND {leader}", serving=serving, leader=_LEADER)) for view in kept
-    ]
+    views: list[tuple[Identifier, Composable | None]] = [(view, _is_kept(layout)) for view in kept]
     if direct is not None:
-        views.append((direct, fill("{serving} IS DISTINCT FROM 'kept'", serving=serving)))
+        views.append((direct, fill("{serving} IS DISTINCT FROM 'kept'", serving=layout.serving())))
     return _union(layout, views)
 
 
-def _settled(layout: Layout) -> Composed:
+def _is_kept(layout: Layout) -> Composed:
+    return fill("{serving} = 'kept' AND {leader}", serving=layout.serving(), leader=_LEADER)
+
+
+def _settled(layout: Layout, tail: Composable) -> Composed:
     return fill(
         "SELECT {finals} FROM {state} AS s WHERE {conditions} AND NOT {touched}",
         finals=_finals(layout), state=layout.object("state"),
-        conditions=conjunction([layout.alive(), *_plain_key(layout)]), touched=_touched(layout),
+        conditions=conjunction([layout.alive(), *_plain_key(layout)]), touched=_touched(layout, tail),
     )  # fmt: skip
 
 
@@ -79,10 +83,11 @@ def _plain_key(layout: Layout) -> list[Composable]:
     return [*layout.narrow_column(_STATE), fill("{present}", present=layout.has_no_null(_STATE))]
 
 
-def _touched(layout: Layout) -> Composed:
+def _touched(layout: Layout, tail: Composable) -> Composed:
     """A delta has the key of the state's row, whatever its width: equal keys may be stored in unequal sizes."""
     return fill(
-        "EXISTS (SELECT FROM {deltas} AS d WHERE {same})",
+        "EXISTS (SELECT FROM {deltas} AS d WHERE {same}{tail})",
+        tail=tail,
         deltas=_split_by_width(layout, layout.object("delta"), []),
         same=layout.equal_keys(_DELTA, _STATE, null_safe=False),
     )
@@ -92,7 +97,7 @@ def _met(layout: Layout) -> Composed:
     """The state of all groups that are not settled."""
     narrow, alive = layout.narrow_column(_STATE), layout.alive()
     conditions = [
-        [alive, *_plain_key(layout), _touched(layout)],
+        [alive, *_plain_key(layout), _touched(layout, SQL(""))],
         [alive, *narrow, fill("NOT ({present})", present=layout.has_no_null(_STATE))],
     ]
     if narrow:
