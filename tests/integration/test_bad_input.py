@@ -41,7 +41,10 @@ MAY_CREATE = "GRANT CREATE ON DATABASE {database} TO {role}"
 MAY_ENTER = "GRANT USAGE ON SCHEMA app TO {role}"
 MAY_WRITE = "GRANT SELECT, INSERT, UPDATE, DELETE ON app.event TO {role}"
 PLAIN_TABLE = "Declare the aggregate over a plain table."
-IMMUTABLE = "Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at))."
+IMMUTABLE = (
+    "Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at));"
+    " what depends on the time of reading is a condition of the read."
+)
 NOT_IMMUTABLE = (
     " is not immutable: its value depends on more than the row, such as the time, the time zone or a setting."
 )

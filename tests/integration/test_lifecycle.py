@@ -115,7 +115,7 @@ def test_install_is_all_or_nothing(app: Connection, engine: Engine, tally: Tally
     with pytest.raises(InstallError, match=r'^aggregate "m": PostgreSQL refused .* already exists.*\.') as caught:
         tally.install(engine)
     assert objects(app) == before
-    assert caught.value.hint == "Nothing was changed."
+    assert caught.value.hint == "Nothing of this aggregate was changed."
     assert caught.value.exit_code == 1
     app.execute("INSERT INTO message VALUES (0, 1)")
 

@@ -231,7 +231,8 @@ def _refuse_mutable(
             raise DeclarationError(
                 f'aggregate "{aggregate.name}": {expression.as_string(None)} is not immutable: its value depends on'
                 " more than the row, such as the time, the time zone or a setting.",
-                hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at)).",
+                hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at));"
+                " what depends on the time of reading is a condition of the read.",
             ) from error
         except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
             raise _not_from_one_row(aggregate, expression.as_string(None), error) from error

@@ -135,8 +135,8 @@ def _run(cursor: Cursor, name: str, statement: Statement) -> None:
         said = error.diag.message_primary or str(error)
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
         raise InstallError(
-            f'aggregate "{name}": PostgreSQL refused what makes {statement.purpose}: {said}{detail}.',
-            hint=error.diag.message_hint or "Nothing was changed.",
+            f'aggregate "{name}": PostgreSQL refused a step ("{statement.purpose}"): {said}{detail}.',
+            hint=error.diag.message_hint or "Nothing of this aggregate was changed.",
         ) from error
 
 
