@@ -5,8 +5,8 @@ FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
 CREATE TABLE "tally"."boolean__state" (
-    h bigint NOT NULL,
     k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     a1 bigint,
     a2 bigint,
@@ -45,9 +45,9 @@ CREATE FUNCTION "tally"."boolean__source"() RETURNS regclass LANGUAGE sql IMMUTA
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."boolean__row"(app.event) RETURNS TABLE (k1 integer, x1 boolean, x2 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."boolean__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 boolean, x2 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."size" AS "size", ($1)."ok" AS "ok") AS "event";
+  SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event";
 END;
 
 -- captures INSERT
@@ -59,7 +59,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -74,7 +74,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - count(*) FILTER (WHERE x1) AS a2, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, - count(*) FILTER (WHERE x2) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."boolean__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -102,7 +102,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."boolean__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."boolean__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   RETURN NULL;
@@ -161,7 +161,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."boolean__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."boolean__state" (h, k1, n, a1, a2, a3, a4) SELECT h, k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."boolean__state" (k1, n, a1, a2, a3, a4) SELECT k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."boolean__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."boolean__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -173,7 +173,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."boolean__state";
   DELETE FROM "tally"."boolean__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'boolean';
-  INSERT INTO "tally"."boolean__state" (h, k1, n, a1, a2, a3, a4) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x1), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x2), 0) FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."boolean__state" (k1, n, a1, a2, a3, a4) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x1), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x2), 0) FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."boolean__state";
 END;
 

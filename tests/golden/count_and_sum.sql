@@ -5,8 +5,8 @@ FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
 CREATE TABLE "tally"."count_and_sum__state" (
-    h bigint NOT NULL,
     k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     a1 bigint,
     a2 bigint
@@ -41,9 +41,9 @@ CREATE FUNCTION "tally"."count_and_sum__source"() RETURNS regclass LANGUAGE sql 
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."count_and_sum__row"(app.event) RETURNS TABLE (k1 integer, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."count_and_sum__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, (size)::integer AS x1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."size" AS "size") AS "event";
+  SELECT chat_id AS k1, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size") AS "event";
 END;
 
 -- captures INSERT
@@ -55,7 +55,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -70,7 +70,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
   FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."count_and_sum__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -98,7 +98,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."count_and_sum__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."count_and_sum__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   RETURN NULL;
@@ -157,7 +157,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."count_and_sum__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."count_and_sum__state" (h, k1, n, a1, a2) SELECT h, k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."count_and_sum__state" (k1, n, a1, a2) SELECT k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."count_and_sum__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."count_and_sum__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -169,7 +169,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."count_and_sum__state";
   DELETE FROM "tally"."count_and_sum__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'count_and_sum';
-  INSERT INTO "tally"."count_and_sum__state" (h, k1, n, a1, a2) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."count_and_sum__state" (k1, n, a1, a2) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."count_and_sum__state";
 END;
 

@@ -5,8 +5,8 @@ FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
 CREATE TABLE "tally"."distinct__state" (
-    h bigint NOT NULL,
     k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     c1 bigint
 );
@@ -22,9 +22,9 @@ CREATE TABLE "tally"."distinct__delta" (
 
 -- rows per distinct value of each group
 CREATE TABLE "tally"."distinct__facet1" (
-    h bigint NOT NULL,
     k1 integer,
     v1 text COLLATE pg_catalog."default",
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1, v1), 0)) STORED,
     n bigint NOT NULL
 );
 
@@ -51,9 +51,9 @@ CREATE FUNCTION "tally"."distinct__source"() RETURNS regclass LANGUAGE sql IMMUT
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."distinct__row"(app.event) RETURNS TABLE (k1 integer, x1 text, f1 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."distinct__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 text, f1 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."kind" AS "kind", ($1)."size" AS "size") AS "event";
+  SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."kind" AS "kind", (source_row)."size" AS "size") AS "event";
 END;
 
 -- captures INSERT
@@ -65,7 +65,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), facet, k1, n, v1
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   RETURN NULL;
@@ -81,7 +81,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), facet, k1, n, v1
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   RETURN NULL;
@@ -110,7 +110,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), facet, k1, n, v1
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
   RETURN NULL;
@@ -172,13 +172,13 @@ BEGIN ATOMIC
   WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') RETURNING *),
   "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
   "facet1_next" AS (SELECT s.ctid AS place, g.k1, g.v1, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n FROM "facet1_gone" AS g LEFT JOIN "tally"."distinct__facet1" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1))),
-  "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (h, k1, v1, n) SELECT h, k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
+  "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
   "facet1_changed" AS (UPDATE "tally"."distinct__facet1" AS s SET n = f.n FROM "facet1_next" AS f WHERE s.ctid = f.place AND f.n <> 0),
   "facet1_emptied" AS (DELETE FROM "tally"."distinct__facet1" AS s USING "facet1_next" AS f WHERE s.ctid = f.place AND f.n = 0),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(c1)::bigint AS c1 FROM (SELECT k1, n, NULL::bigint AS c1 FROM gone WHERE facet = 0 UNION ALL SELECT k1, 0, ((n > 0)::integer - (was > 0)::integer)::bigint FROM "facet1_next") AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.c1, 0) + coalesce(g.c1, 0) AS c1 FROM gathered AS g LEFT JOIN "tally"."distinct__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."distinct__state" (h, k1, n, c1) SELECT h, k1, n, c1 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."distinct__state" (k1, n, c1) SELECT k1, n, c1 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."distinct__state" AS s SET n = f.n, c1 = f.c1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."distinct__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -191,8 +191,8 @@ BEGIN ATOMIC
   DELETE FROM "tally"."distinct__facet1";
   DELETE FROM "tally"."distinct__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'distinct';
-  INSERT INTO "tally"."distinct__facet1" (h, k1, v1, n) SELECT hash_record_extended(ROW(k1, x1), 0), k1, x1, count(*) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE f1 AND x1 IS NOT NULL GROUP BY k1, x1;
-  INSERT INTO "tally"."distinct__state" (h, k1, n, c1) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), count(DISTINCT x1) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, x1, count(*) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE f1 AND x1 IS NOT NULL GROUP BY k1, x1;
+  INSERT INTO "tally"."distinct__state" (k1, n, c1) SELECT k1, count(*), count(DISTINCT x1) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."distinct__state";
 END;
 

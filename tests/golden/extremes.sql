@@ -5,8 +5,8 @@ FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
 CREATE TABLE "tally"."extremes__state" (
-    h bigint NOT NULL,
     k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     m1 timestamp with time zone,
     m2 integer
@@ -43,9 +43,9 @@ CREATE FUNCTION "tally"."extremes__source"() RETURNS regclass LANGUAGE sql IMMUT
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."extremes__row"(app.event) RETURNS TABLE (k1 integer, x1 timestamp with time zone, x2 integer, f1 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."extremes__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 timestamp with time zone, x2 integer, f1 boolean) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."at" AS "at", ($1)."size" AS "size", ($1)."ok" AS "ok") AS "event";
+  SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event";
 END;
 
 -- captures INSERT
@@ -57,7 +57,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, i2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, i1, i2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, i1, i2
   FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT o.* FROM newtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -72,7 +72,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, d1, d2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, d1, d2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, d1, d2
   FROM (SELECT k1, - count(*) AS n, min(x1) AS d1, max(x2) FILTER (WHERE f1) AS d2 FROM (SELECT o.* FROM oldtab AS t, "tally"."extremes__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -100,7 +100,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT -1 AS w, o.* FROM "tally"."extremes__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."extremes__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
   RETURN NULL;
@@ -161,7 +161,7 @@ BEGIN ATOMIC
   open AS (SELECT h, k1 FROM met WHERE n <> 0 AND NOT ((d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))))),
   again AS (SELECT o.h, o.k1, min(x1) AS m1, max(x2) FILTER (WHERE f1) AS m2 FROM open AS o JOIN (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r ON r.k1 OPERATOR("pg_catalog".=) o.k1 WHERE (o.k1 IS NOT NULL) GROUP BY o.h, o.k1 UNION ALL SELECT o.h, o.k1, min(x1) AS m1, max(x2) FILTER (WHERE f1) AS m2 FROM open AS o JOIN (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r ON hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)) WHERE NOT (o.k1 IS NOT NULL) GROUP BY o.h, o.k1),
   next AS (SELECT met.*, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i1 ELSE a.m1 END AS m1, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i2 ELSE a.m2 END AS m2 FROM met LEFT JOIN again AS a ON a.h = met.h AND record_eq(ROW(a.k1), ROW(met.k1))),
-  "state_new" AS (INSERT INTO "tally"."extremes__state" (h, k1, n, m1, m2) SELECT h, k1, n, m1, m2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."extremes__state" (k1, n, m1, m2) SELECT k1, n, m1, m2 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."extremes__state" AS s SET n = f.n, m1 = f.m1, m2 = f.m2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."extremes__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -173,7 +173,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."extremes__state";
   DELETE FROM "tally"."extremes__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'extremes';
-  INSERT INTO "tally"."extremes__state" (h, k1, n, m1, m2) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), min(x1), max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."extremes__state" (k1, n, m1, m2) SELECT k1, count(*), min(x1), max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."extremes__state";
 END;
 

@@ -5,8 +5,8 @@ FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
 CREATE TABLE "tally"."floating_point__state" (
-    h bigint NOT NULL,
     k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     a1 bigint,
     a2 numeric,
@@ -39,9 +39,9 @@ CREATE FUNCTION "tally"."floating_point__source"() RETURNS regclass LANGUAGE sql
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."floating_point__row"(app.event) RETURNS TABLE (k1 integer, x1 numeric) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."floating_point__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 numeric) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."rate" AS "rate") AS "event";
+  SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."rate" AS "rate") AS "event";
 END;
 
 -- captures INSERT
@@ -53,7 +53,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -68,7 +68,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -96,7 +96,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   RETURN NULL;
@@ -155,7 +155,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."floating_point__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."floating_point__state" (h, k1, n, a1, a2, a3, a4) SELECT h, k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."floating_point__state" (k1, n, a1, a2, a3, a4) SELECT k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."floating_point__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."floating_point__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -167,7 +167,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."floating_point__state";
   DELETE FROM "tally"."floating_point__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point';
-  INSERT INTO "tally"."floating_point__state" (h, k1, n, a1, a2, a3, a4) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0) FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."floating_point__state" (k1, n, a1, a2, a3, a4) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0) FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."floating_point__state";
 END;
 

@@ -5,9 +5,9 @@ FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false) GROUP BY chat_id, da
 
 -- folded components of each group
 CREATE TABLE "tally"."nullable_keys__state" (
-    h bigint NOT NULL,
     k1 integer,
     k2 timestamp without time zone,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1, k2), 0)) STORED,
     n bigint NOT NULL,
     a1 bigint
 );
@@ -38,9 +38,9 @@ CREATE FUNCTION "tally"."nullable_keys__source"() RETURNS regclass LANGUAGE sql 
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."nullable_keys__row"(app.event) RETURNS TABLE (k1 integer, k2 timestamp without time zone, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."nullable_keys__row"(source_row app.event) RETURNS TABLE (k1 integer, k2 timestamp without time zone, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."at" AS "at", ($1)."size" AS "size", ($1)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
+  SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
 END;
 
 -- captures INSERT
@@ -52,7 +52,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, k2, n, a1
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM newtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2) AS g;
   RETURN NULL;
 END
@@ -67,7 +67,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, k2, n, a1
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT o.* FROM oldtab AS t, "tally"."nullable_keys__row"(t.*) AS o) AS r GROUP BY k1, k2) AS g;
   RETURN NULL;
 END
@@ -95,7 +95,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, k2, n, a1
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT -1 AS w, o.* FROM "tally"."nullable_keys__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."nullable_keys__row"(NEW) AS o) AS r GROUP BY k1, k2) AS g
   WHERE (n <> 0 OR a1 <> 0);
   RETURN NULL;
@@ -154,7 +154,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, k2, hash_record_extended(ROW(k1, k2), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (SELECT k1, k2, n, a1 FROM gone) AS p GROUP BY k1, k2 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.k2, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1 FROM gathered AS g LEFT JOIN "tally"."nullable_keys__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.k2), ROW(g.k1, g.k2))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."nullable_keys__state" (h, k1, k2, n, a1) SELECT h, k1, k2, n, a1 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."nullable_keys__state" (k1, k2, n, a1) SELECT k1, k2, n, a1 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."nullable_keys__state" AS s SET n = f.n, a1 = f.a1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."nullable_keys__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -166,7 +166,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."nullable_keys__state";
   DELETE FROM "tally"."nullable_keys__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys';
-  INSERT INTO "tally"."nullable_keys__state" (h, k1, k2, n, a1) SELECT hash_record_extended(ROW(k1, k2), 0), k1, k2, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2 HAVING count(*) > 0;
+  INSERT INTO "tally"."nullable_keys__state" (k1, k2, n, a1) SELECT k1, k2, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."nullable_keys__state";
 END;
 

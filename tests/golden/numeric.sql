@@ -5,8 +5,8 @@ FROM app.event AS "event" GROUP BY chat_id;
 
 -- folded components of each group
 CREATE TABLE "tally"."numeric__state" (
-    h bigint NOT NULL,
     k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     a1 bigint,
     a2 numeric,
@@ -57,9 +57,9 @@ CREATE FUNCTION "tally"."numeric__source"() RETURNS regclass LANGUAGE sql IMMUTA
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."numeric__row"(app.event) RETURNS TABLE (k1 integer, x1 numeric, x2 numeric, x3 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."numeric__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 numeric, x2 numeric, x3 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM (SELECT ($1)."chat_id" AS "chat_id", ($1)."size" AS "size", ($1)."amount" AS "amount", ($1)."price" AS "price") AS "event";
+  SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size", (source_row)."amount" AS "amount", (source_row)."price" AS "price") AS "event";
 END;
 
 -- captures INSERT
@@ -71,7 +71,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM newtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -86,7 +86,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, true)) AS a3, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, - count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, - sum(x3) AS a9, - sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM oldtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -114,7 +114,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT -1 AS w, o.* FROM "tally"."numeric__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."numeric__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
   RETURN NULL;
@@ -173,7 +173,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4, coalesce(s.a5, 0) + coalesce(g.a5, 0) AS a5, coalesce(s.a6, 0) + coalesce(g.a6, 0) AS a6, coalesce(s.a7, 0) + coalesce(g.a7, 0) AS a7, coalesce(s.a8, 0) + coalesce(g.a8, 0) AS a8, coalesce(s.a9, 0) + coalesce(g.a9, 0) AS a9, coalesce(s.a10, 0) + coalesce(g.a10, 0) AS a10 FROM gathered AS g LEFT JOIN "tally"."numeric__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."numeric__state" (h, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT h, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."numeric__state" (k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."numeric__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4, a5 = f.a5, a6 = f.a6, a7 = f.a7, a8 = f.a8, a9 = f.a9, a10 = f.a10 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."numeric__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -185,7 +185,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."numeric__state";
   DELETE FROM "tally"."numeric__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'numeric';
-  INSERT INTO "tally"."numeric__state" (h, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT hash_record_extended(ROW(k1), 0), k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, true)), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x3 IS NOT NULL), 0), coalesce(sum(x3), 0), coalesce(sum(x3::numeric * x3), 0) FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."numeric__state" (k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, true)), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x3 IS NOT NULL), 0), coalesce(sum(x3), 0), coalesce(sum(x3::numeric * x3), 0) FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."numeric__state";
 END;
 

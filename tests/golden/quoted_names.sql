@@ -5,9 +5,9 @@ FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders" GROUP BY "group"
 
 -- folded components of each group
 CREATE TABLE "tally"."Quoted ""names""__state" (
-    h bigint NOT NULL,
     narrow boolean NOT NULL,
     k1 text COLLATE pg_catalog."default",
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL,
     a1 bigint,
     a2 bigint
@@ -46,9 +46,9 @@ CREATE FUNCTION "tally"."Quoted ""names""__source"() RETURNS regclass LANGUAGE s
 BEGIN ATOMIC SELECT 'app."The ""Lines"" of orders"'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."Quoted ""names""__row"(app."The ""Lines"" of orders") RETURNS TABLE (k1 text, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."Quoted ""names""__row"(source_row app."The ""Lines"" of orders") RETURNS TABLE (k1 text, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM (SELECT ($1)."group" AS "group", ($1)."Unit Price" AS "Unit Price") AS "The ""Lines"" of orders";
+  SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM (SELECT (source_row)."group" AS "group", (source_row)."Unit Price" AS "Unit Price") AS "The ""Lines"" of orders";
 END;
 
 -- captures INSERT
@@ -60,7 +60,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -75,7 +75,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
   FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -103,7 +103,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   RETURN NULL;
@@ -162,7 +162,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, narrow, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."Quoted ""names""__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."Quoted ""names""__state" (h, narrow, k1, n, a1, a2) SELECT h, narrow, k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."Quoted ""names""__state" (narrow, k1, n, a1, a2) SELECT narrow, k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."Quoted ""names""__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."Quoted ""names""__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -174,7 +174,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."Quoted ""names""__state";
   DELETE FROM "tally"."Quoted ""names""__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"';
-  INSERT INTO "tally"."Quoted ""names""__state" (h, narrow, k1, n, a1, a2) SELECT hash_record_extended(ROW(k1), 0), pg_column_size(ROW(k1)) < 2000, k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."Quoted ""names""__state" (narrow, k1, n, a1, a2) SELECT pg_column_size(ROW(k1)) < 2000, k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."Quoted ""names""__state";
 END;
 

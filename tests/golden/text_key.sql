@@ -5,9 +5,9 @@ FROM app.event AS "event" GROUP BY kind;
 
 -- folded components of each group
 CREATE TABLE "tally"."text_key__state" (
-    h bigint NOT NULL,
     narrow boolean NOT NULL,
     k1 text COLLATE pg_catalog."default",
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
     n bigint NOT NULL
 );
 
@@ -42,9 +42,9 @@ CREATE FUNCTION "tally"."text_key__source"() RETURNS regclass LANGUAGE sql IMMUT
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."text_key__row"(app.event) RETURNS TABLE (k1 text) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."text_key__row"(source_row app.event) RETURNS TABLE (k1 text) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT kind AS k1 FROM (SELECT ($1)."kind" AS "kind") AS "event";
+  SELECT kind AS k1 FROM (SELECT (source_row)."kind" AS "kind") AS "event";
 END;
 
 -- captures INSERT
@@ -56,7 +56,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, count(*) AS n FROM (SELECT o.* FROM newtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -71,7 +71,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, - count(*) AS n FROM (SELECT o.* FROM oldtab AS t, "tally"."text_key__row"(t.*) AS o) AS r GROUP BY k1) AS g;
   RETURN NULL;
 END
@@ -99,7 +99,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), pg_column_size(ROW(k1)) < 2000, k1, n
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT -1 AS w, o.* FROM "tally"."text_key__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."text_key__row"(NEW) AS o) AS r GROUP BY k1) AS g
   WHERE (n <> 0);
   RETURN NULL;
@@ -158,7 +158,7 @@ BEGIN ATOMIC
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n FROM (SELECT k1, narrow, n FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n FROM gathered AS g LEFT JOIN "tally"."text_key__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."text_key__state" (h, narrow, k1, n) SELECT h, narrow, k1, n FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."text_key__state" (narrow, k1, n) SELECT narrow, k1, n FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."text_key__state" AS s SET n = f.n FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."text_key__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -170,7 +170,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."text_key__state";
   DELETE FROM "tally"."text_key__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'text_key';
-  INSERT INTO "tally"."text_key__state" (h, narrow, k1, n) SELECT hash_record_extended(ROW(k1), 0), pg_column_size(ROW(k1)) < 2000, k1, count(*) FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  INSERT INTO "tally"."text_key__state" (narrow, k1, n) SELECT pg_column_size(ROW(k1)) < 2000, k1, count(*) FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."text_key__state";
 END;
 

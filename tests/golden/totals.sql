@@ -5,7 +5,7 @@ FROM app.event AS "event";
 
 -- folded components of each group
 CREATE TABLE "tally"."totals__state" (
-    h bigint NOT NULL,
+    h bigint GENERATED ALWAYS AS (0::bigint) STORED,
     n bigint NOT NULL,
     a1 bigint,
     a2 bigint
@@ -27,9 +27,9 @@ CREATE FUNCTION "tally"."totals__source"() RETURNS regclass LANGUAGE sql IMMUTAB
 BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 
 -- group key, arguments and filters of one source row
-CREATE FUNCTION "tally"."totals__row"(app.event) RETURNS TABLE (x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION "tally"."totals__row"(source_row app.event) RETURNS TABLE (x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT (size)::integer AS x1 FROM (SELECT ($1)."size" AS "size") AS "event";
+  SELECT (size)::integer AS x1 FROM (SELECT (source_row)."size" AS "size") AS "event";
 END;
 
 -- captures INSERT
@@ -41,7 +41,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
   RETURN NULL;
 END
@@ -56,7 +56,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
   RETURN NULL;
 END
@@ -84,7 +84,7 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT pg_sequence_last_value('"tally"."epoch"'::regclass), n, a1, a2
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."totals__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."totals__row"(NEW) AS o) AS r HAVING count(*) > 0) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   RETURN NULL;
@@ -123,7 +123,7 @@ BEGIN ATOMIC
   gathered AS (SELECT 0::bigint AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT n, a1, a2 FROM gone) AS p HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."totals__state" AS s ON s.h = g.h AND true),
   next AS (SELECT * FROM met),
-  "state_new" AS (INSERT INTO "tally"."totals__state" (h, n, a1, a2) SELECT h, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+  "state_new" AS (INSERT INTO "tally"."totals__state" (n, a1, a2) SELECT n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
   "state_changed" AS (UPDATE "tally"."totals__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
   "state_emptied" AS (DELETE FROM "tally"."totals__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
   SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
@@ -135,7 +135,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."totals__state";
   DELETE FROM "tally"."totals__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'totals';
-  INSERT INTO "tally"."totals__state" (h, n, a1, a2) SELECT 0::bigint, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r HAVING count(*) > 0;
+  INSERT INTO "tally"."totals__state" (n, a1, a2) SELECT count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."totals__state";
 END;
 

@@ -154,7 +154,7 @@ def test_the_plan_runs_in_another_database(
 ) -> None:
     plan = tally("plan", "--app", "shop:tally")
     assert plan.code == 0
-    assert plan.out.startswith("BEGIN;\n\n-- the schema tally\n")
+    assert plan.out.startswith("BEGIN;\n\n-- names resolve in pg_catalog only\n")
     assert shop.execute("SELECT to_regnamespace('tally') IS NULL").fetchall() == [(True,)]
     name = server.create_database(template)
     try:

@@ -109,7 +109,8 @@ COLLISIONS: dict[str, LiteralString] = {
 
 @pytest.mark.parametrize("collision", COLLISIONS.values(), ids=COLLISIONS)
 def test_install_is_all_or_nothing(app: Connection, engine: Engine, tally: Tally, collision: LiteralString) -> None:
-    app.execute("CREATE SCHEMA tally")
+    tally.grouped("earlier", "SELECT count(*) AS n FROM message")
+    tally.install(engine, only=["earlier"])
     app.execute(collision)
     before = objects(app)
     with pytest.raises(InstallError, match=r'^aggregate "m": PostgreSQL refused .* already exists.*\.') as caught:

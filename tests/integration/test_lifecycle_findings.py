@@ -50,7 +50,7 @@ TAMPERED: dict[str, tuple[LiteralString, Drift]] = {
         Drift({"chat_id": None}, None, group(10)),
     ),
     "group too many": (
-        "INSERT INTO tally.m__state SELECT h, 99, n, a1, a2 FROM tally.m__state WHERE k1 = 7",
+        "INSERT INTO tally.m__state (k1, n, a1, a2) SELECT 99, n, a1, a2 FROM tally.m__state WHERE k1 = 7",
         Drift({"chat_id": 99}, group(10), None),
     ),
     "delta removed": (
@@ -92,7 +92,7 @@ def test_verify_while_building(engine: Engine, app: Connection) -> None:
     tally.grouped("m", DECLARED)
     tally.install(engine)
     (report,) = tally.verify(engine)
-    assert (report.status, report.drifted, report.first, report.is_exact) == ("building", 0, (), True)
+    assert (report.status, report.drifted, report.first, report.is_exact) == ("building", 0, (), False)
 
 
 @pytest.mark.parametrize("name", ["half", "k", "kept", "g", "m", "side", "n", "h", "k1"])

@@ -71,22 +71,31 @@ def test_two_folds_at_once(session: OpenSession, beside: Beside, tally: Tally) -
     assert_exact_in(tally, writer, reader)
 
 
-def test_backfill_beside_a_fold(
-    session: OpenSession, beside: Beside, tally: Tally, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It tries again until the fold has ended, holding nothing meanwhile."""
-    monkeypatch.setattr("tallystick.maintain.folding.PAUSE_S", 0.02)
+def test_backfill_beside_a_fold(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    """It waits for the fold before it takes its snapshot; writers and readers wait for neither."""
     holder, writer = session(), session()
     ok(writer, "INSERT INTO message (chat, size) VALUES (1, 40)")
     ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE")
     fold = beside.start(_only("counts")(tally)).until_settled()
-    backfill = beside.start(lambda engine: tally.backfill(engine, only=["counts"])).until_pausing()
+    backfill = beside.start(lambda engine: tally.backfill(engine, only=["counts"])).until_settled()
+    assert backfill.is_waiting
     ok(writer, "INSERT INTO message (chat, size) VALUES (1, 41)")
     assert_exact_in(tally, writer)
     ok(holder, "COMMIT")
     assert fold.result() == 1
     assert [result.groups for result in backfill.result()] == [2]
     assert_exact_in(tally, writer)
+
+
+def test_backfill_beside_a_rewrite_of_the_source(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    """A snapshot from before the rewrite would find the table empty, and readers a kept answer without groups."""
+    owner, reader = session(), session()
+    ok(owner, "BEGIN", "ALTER TABLE message ADD rewritten float DEFAULT random()")
+    backfill = beside.start(tally.backfill).until_settled()
+    assert backfill.is_waiting
+    ok(owner, "COMMIT")
+    assert [result.groups > 0 for result in backfill.result()] == [True] * len(tally)
+    assert_exact_in(tally, reader)
 
 
 def test_fold_between_two_reads_of_one_transaction(session: OpenSession, beside: Beside, tally: Tally) -> None:

@@ -20,7 +20,8 @@ GROUPING = "Declare one aggregate per grouping."
 TOTALS = "Leave GROUP BY out for one row of totals."
 COMBINE = "Add it to GROUP BY, or keep the aggregates themselves and combine them when reading."
 FUNCTIONS = (
-    "Add it to GROUP BY if it is a plain expression; the aggregates kept are avg, bool_and, bool_or, count, every, max, min,"
+    "Add it to GROUP BY if it is a plain expression;"
+    " the aggregates kept are avg, bool_and, bool_or, count, every, max, min,"
     " stddev, stddev_pop, stddev_samp, sum, var_pop, var_samp, variance."
 )
 

@@ -63,7 +63,7 @@ def verify(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema
     for each in found:
         if each.first and not as_json:
             _drifts(output, each)
-    drifting = [each.aggregate for each in found if not each.is_exact]
+    drifting = [each.aggregate for each in found if each.status == "drift"]
     if drifting:
         output.note(f"{len(drifting)} of {len(found)} aggregates drift. Recompute: tally backfill {' '.join(drifting)}")
     return 1 if drifting else 0

@@ -17,6 +17,7 @@ from tallystick.maintain.install import Planned
 from tallystick.maintain.install import install as install_one
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.store import aggregates
+from tallystick.store.catalog import FIXED_PATH
 from tallystick.store.connection import transaction
 from tallystick.store.queries import schema_script
 
@@ -33,7 +34,7 @@ def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = 
         planned = target.registry().plan(target.engine, only=target.declared_names(names))
         with transaction(target.engine, read_only=True) as cursor:
             is_present = aggregates.is_schema_installed(cursor, target.schema)
-    first = [] if is_present else [Statement(f"the schema {target.schema}", schema_script(target.schema))]
+    first = [] if is_present else [FIXED_PATH, Statement(f"the schema {target.schema}", schema_script(target.schema))]
     if as_json:
         schema = {"name": target.schema, "installed": is_present, "statements": _as_dicts(first)}
         output.json({"schema": schema, "aggregates": [_planned(each) for each in planned]})

@@ -58,9 +58,9 @@ def _row(layout: Layout) -> Statement:
         for name, key in zip(layout.keys, layout.snapshot.keys, strict=True)
     ]
     columns += [fill("{name} {type}", name=a.name, type=a.type) for a in layout.arguments()]
-    used = comma(fill("($1).{c} AS {c}", c=Identifier(name)) for name in layout.snapshot.source.used)
+    used = comma(fill("(source_row).{c} AS {c}", c=Identifier(name)) for name in layout.snapshot.source.used)
     sql = fill(
-        "CREATE FUNCTION {f}({table}) RETURNS TABLE ({columns}) LANGUAGE sql IMMUTABLE PARALLEL SAFE\n"
+        "CREATE FUNCTION {f}(source_row {table}) RETURNS TABLE ({columns}) LANGUAGE sql IMMUTABLE PARALLEL SAFE\n"
         "BEGIN ATOMIC\n  SELECT {items} FROM (SELECT {used}) AS {alias}{where};\nEND",
         f=layout.object("row"),
         table=canonical(layout.snapshot.source.name),
@@ -75,8 +75,8 @@ def _gather(layout: Layout, sign: Sign) -> Composed:
     """INSERT into the delta table what the rows of one statement change, grouped."""
     parts = layout.parts
     values = _Columns()
-    # What the sequence was last given out, whoever sees it: cheaper than reading its row.
-    values.add(SQL("epoch"), fill("pg_sequence_last_value({epoch})", epoch=_epoch(layout)))
+    # Cheaper than reading the sequence's row. A restored schema without data has a sequence that gave out nothing yet.
+    values.add(SQL("epoch"), fill("coalesce(pg_sequence_last_value({epoch}), 0)", epoch=_epoch(layout)))
     for narrow in layout.narrow():
         values.add(SQL("narrow"), narrow)
     if parts.facets:

@@ -1,4 +1,7 @@
-"""Fold and rebuild: one function each, whose every write comes from one snapshot.
+"""Fold and rebuild: one function each.
+
+A fold has two statements, each with a snapshot of its own: the first clears what a TRUNCATE has made void, the second
+folds, and does nothing if a marker has arrived between them.
 
 A fold takes *all* deltas it sees. That is what lets it settle extremes: a snapshot that holds the delete of a row holds
 its insert too, so nothing that a later fold will see can have gone already. What commits meanwhile is simply not
@@ -102,7 +105,7 @@ def _written(
     table: Composable, rows: Composable, name: str, fixed: Sequence[Composable], changing: Sequence[Composable]
 ) -> list[Composable]:
     """Insert, update or delete the rows of a state table: `place` is where a row stands, NULL for a new one."""
-    columns = [SQL("h"), *fixed, SQL("n"), *changing]
+    columns = [*fixed, SQL("n"), *changing]
     changes = [fill("{c} = f.{c}", c=column) for column in [SQL("n"), *changing]]
     return [
         fill(
@@ -226,13 +229,13 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
         )
         columns = comma([*layout.keys, facet.argument])
         yield fill(
-            "  INSERT INTO {table} (h, {names}, n) SELECT {hash}, {columns}, count(*) FROM {rows} WHERE {present}"
+            "  INSERT INTO {table} ({names}, n) SELECT {columns}, count(*) FROM {rows} WHERE {present}"
             " GROUP BY {columns}",
             table=layout.object(f"facet{facet.index}"), names=comma([*layout.keys, facet.value]),
-            hash=layout.hash_of(*layout.keys, facet.argument), columns=columns, rows=rows, present=present,
+            columns=columns, rows=rows, present=present,
         )  # fmt: skip
-    names: list[Composable] = [SQL("h"), *layout.narrow_column(), *layout.keys, SQL("n")]
-    items: list[Composable] = [layout.hash_of(*layout.keys), *layout.narrow(), *layout.keys, SQL("count(*)")]
+    names: list[Composable] = [*layout.narrow_column(), *layout.keys, SQL("n")]
+    items: list[Composable] = [*layout.narrow(), *layout.keys, SQL("count(*)")]
     for additive in parts.additive:
         names.append(additive.name)
         items.append(fill("coalesce({total}, 0)", total=additive.gathered("insert")))

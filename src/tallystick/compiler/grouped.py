@@ -15,7 +15,7 @@ Objects of an aggregate `x` in the schema of the installation:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
@@ -87,7 +87,7 @@ def _tables(layout: Layout) -> Iterator[Statement]:
     narrow = [SQL("narrow boolean NOT NULL")] if layout.has_wide_keys else []
     additive = [fill("{name} {type}", name=part.name, type=part.type) for part in parts.additive]
 
-    state: list[Composable] = [SQL("h bigint NOT NULL"), *narrow, *keys, SQL("n bigint NOT NULL"), *additive]
+    state: list[Composable] = [*narrow, *keys, _hash(layout, layout.keys), SQL("n bigint NOT NULL"), *additive]
     state += [fill("{m} {t}{c}", m=e.kept, t=e.type, c=e.collation) for e in parts.extremes]
     state += [fill("{c} bigint", c=facet.distinct) for facet in parts.facets]
     yield Statement("folded components of each group", _table(unlogged, layout.object("state"), state, SQL("")))
@@ -111,14 +111,19 @@ def _tables(layout: Layout) -> Iterator[Statement]:
         ),
     )  # fmt: skip
     for facet in parts.facets:
-        columns: list[Composable] = [SQL("h bigint NOT NULL"), *keys]
-        columns += [fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation), SQL("n bigint NOT NULL")]
+        value = fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation)
+        columns = [*keys, value, _hash(layout, [*layout.keys, facet.value]), SQL("n bigint NOT NULL")]
         table = layout.object(f"facet{facet.index}")
         yield Statement("rows per distinct value of each group", _table(unlogged, table, columns, SQL("")))
         yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=table))
     yield Statement("finds a group when folding", fill("CREATE INDEX ON {table} (h)", table=layout.object("state")))
     if layout.shape.keys:
         yield from _key_indexes(layout)
+
+
+def _hash(layout: Layout, columns: Sequence[Composable]) -> Composed:
+    """Hashes of some types, enums among them, differ between databases: a restore computes generated columns anew."""
+    return fill("h bigint GENERATED ALWAYS AS ({hash}) STORED", hash=layout.hash_of(*columns))
 
 
 def _key_indexes(layout: Layout) -> Iterator[Statement]:

@@ -27,6 +27,12 @@ def object_names(name: str, shape: Shape, *, uses_columns: bool) -> tuple[list[s
     return relations, [internal_name(name, suffix) for suffix in ("fold", "rebuild", "row", "source", *events)]
 
 
+def table_names(name: str, shape: Shape) -> list[str]:
+    """All tables that an aggregate may have."""
+    facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
+    return [internal_name(name, suffix) for suffix in ("delta", "state", *facets)]
+
+
 def removal_statements(name: str, schema: str, shape: Shape, source: str | None) -> Iterator[Statement]:
     """Drop everything of an aggregate but its row in the table of aggregates.
 
@@ -47,10 +53,8 @@ def removal_statements(name: str, schema: str, shape: Shape, source: str | None)
         )
     for view in (name, *(internal_name(name, suffix) for suffix in VIEWS)):
         yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
-    facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
-    for suffix in ("delta", "state", *facets):
-        table = Identifier(schema, internal_name(name, suffix))
-        yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=table))
+    for table in table_names(name, shape):
+        yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))
     yield Statement(
         "its reset markers",
         fill("DELETE FROM {r} WHERE aggregate = {n}", r=Identifier(schema, "reset"), n=literal(name)),

@@ -305,7 +305,8 @@ class _Reader:
                 raise self._not_a_measure(text)
             raise self.refuse(
                 f"{text} is neither a group key nor an aggregate that can be kept",
-                f"Add it to GROUP BY if it is a plain expression; the aggregates kept are {', '.join(sorted(AGGREGATES))}.",
+                "Add it to GROUP BY if it is a plain expression;"
+                f" the aggregates kept are {', '.join(sorted(AGGREGATES))}.",
             )
         arguments = call[2:closing]
         distinct = bool(arguments) and arguments[0].text in ("distinct", "all") and arguments[0].kind == "word"

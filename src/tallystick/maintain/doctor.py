@@ -88,6 +88,15 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
                 "error", name, f'trigger "{trigger}" is {state} on {found.source}',
                 f'ALTER TABLE {found.source} ENABLE TRIGGER "{trigger}"; tally backfill {name}',
             )  # fmt: skip
+    state = catalog.qualified(schema, internal_name(name, "state"))
+    inherits, persistence, kept = catalog.source_state(cursor, found.source_oid, state)
+    if inherits or catalog.is_subscribed(cursor, found.source_oid):
+        what = "is part of an inheritance or partition tree" if inherits else "is fed by logical replication"
+        yield Finding(
+            "error", name, f"{found.source} {what}: not all of its changes are captured", f"tally uninstall {name}"
+        )
+    if kept is not None and (persistence == "u") != (kept == "u"):
+        yield Finding("error", name, f"{found.source} and its state are not both logged", rebuild)
     if found.phase == "building":
         yield Finding("advice", name, "serves from its source until it is backfilled", f"tally backfill {name}")
     if not catalog.has_primary_key(cursor, found.source_oid):

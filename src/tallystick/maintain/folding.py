@@ -11,9 +11,8 @@ from sqlalchemy import Engine
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
 from tallystick.errors import FoldLocked
-from tallystick.store import aggregates
-from tallystick.store.connection import RETRYABLE, one_row, transaction
-from tallystick.store.locks import lock_fold, pause
+from tallystick.store import aggregates, catalog, locks
+from tallystick.store.connection import RETRYABLE, lift_timeouts, one_row, transaction
 
 ATTEMPTS = 100
 PAUSE_S = 0.1
@@ -52,8 +51,8 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     with transaction(engine) as cursor:
         aggregates.get(cursor, schema, name)
         # A statement of its own: the fold's snapshot must be younger than the lock.
-        lock_fold(cursor, schema, name)
-        cursor.execute("SET LOCAL statement_timeout = 0")
+        locks.lock_fold(cursor, schema, name)
+        lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "fold"))
         deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
     return FoldResult(name, deltas, groups, time.perf_counter() - started)
@@ -87,14 +86,20 @@ def _rebuild_patiently(engine: Engine, schema: str, name: str) -> int:
             if remaining == 0:
                 raise
             with transaction(engine) as cursor:
-                pause(cursor, PAUSE_S)
+                locks.pause(cursor, PAUSE_S)
 
 
 def _rebuild(engine: Engine, schema: str, name: str) -> int:
+    with transaction(engine) as cursor:
+        source = aggregates.get(cursor, schema, name).source
+    state = catalog.qualified(schema, internal_name(name, "state"))
     with transaction(engine, snapshot=True) as cursor:
-        lock_fold(cursor, schema, name)
-        aggregates.get(cursor, schema, name)
-        cursor.execute("SET LOCAL statement_timeout = 0")
+        # LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an
+        # ALTER TABLE that writes the source anew and leaves it empty for older snapshots.
+        for lock in locks.for_rebuild(state, source):
+            cursor.execute(lock.sql)
+        locks.lock_fold(cursor, schema, name)
+        lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))
         (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
         aggregates.serve_kept(cursor, schema, name)

@@ -84,6 +84,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     if shape.where:
         probed.append((canonical(shape.where), "boolean"))
     _refuse_mutable(cursor, aggregate, shape, probed)
+    _try_on_rows(cursor, aggregate, query)
 
     count = len(shape.keys)
     arguments: dict[str, ColumnType] = {}
@@ -146,6 +147,8 @@ def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
     what = _KINDS.get(source.kind)
     if source.kind == "r" and source.inherits:
         what = "part of an inheritance tree or a partition"
+    elif catalog.is_subscribed(cursor, source.oid):
+        what = "fed by logical replication"
     if what is not None:
         raise _not_capturable(aggregate, source.name, what)
     return source
@@ -190,11 +193,26 @@ def _refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
             )
 
 
+def _try_on_rows(cursor: Cursor, aggregate: Grouped, query: Composable) -> None:
+    """Compute the expressions of some rows as the triggers will: an error there would fail a user's write."""
+    try:
+        with cursor.connection.transaction():
+            cursor.execute(fill("SELECT * FROM ({query}) AS q LIMIT 100", query=query))
+    except psycopg.errors.InsufficientPrivilege:
+        raise
+    except psycopg.Error as error:
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": its expressions fail on rows of the table when names resolve in pg_catalog'
+            f" only, as in a trigger: {error.diag.message_primary}.",
+            hint="Functions of your own need ALTER FUNCTION … SET search_path, or qualified names inside.",
+        ) from error
+
+
 def _refuse_unhashable(cursor: Cursor, aggregate: Grouped, types: list[ColumnType]) -> None:
     """Groups are found again by a hash of their key, values of a count(DISTINCT …) by one of key and value."""
     for type_ in types:
         try:
-            cursor.execute(fill("SELECT hash_record_extended(ROW(NULL::{t}), 0)", t=canonical(type_.text)))
+            cursor.execute(fill("SELECT hash_record_extended(ROW(NULL::{t}), 0)", t=canonical(type_.base)))
         except psycopg.errors.UndefinedFunction as error:
             raise DeclarationError(
                 f'aggregate "{aggregate.name}": values of type {type_.text} cannot be hashed.',

@@ -16,7 +16,7 @@ import psycopg
 from sqlalchemy import Engine
 
 from tallystick.compiler.grouped import Compiled, compile_grouped
-from tallystick.compiler.removal import removal_statements
+from tallystick.compiler.removal import removal_statements, table_names
 from tallystick.compiler.text import Statement
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.sqltext import shape_of
@@ -100,9 +100,14 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
         with transaction(engine) as cursor:
             lock_installation(cursor, schema)
             found = aggregates.get(cursor, schema, name)
-            if found.source is not None:
-                take_against_everyone(cursor, found.source)
-            for statement in removal_statements(name, schema, shape_of(name, found.definition), found.source):
+            shape = shape_of(name, found.definition)
+            # Readers and folds of ours are in these; the source comes last, so that its users wait for nothing of ours.
+            own = [catalog.qualified(schema, table) for table in table_names(name, shape)]
+            tables = [table for table in own if catalog.relation_exists(cursor, table)]
+            tables += [found.source] if found.source is not None else []
+            if tables:
+                take_against_everyone(cursor, tables)
+            for statement in removal_statements(name, schema, shape, found.source):
                 _run(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
 

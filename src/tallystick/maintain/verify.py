@@ -45,7 +45,7 @@ class VerifyReport:
 
     @property
     def is_exact(self) -> bool:
-        return self.status != "drift"
+        return self.status == "exact"
 
 
 def verify(engine: Engine, schema: str, name: str) -> VerifyReport:

@@ -10,7 +10,7 @@ from psycopg.sql import Composed, Identifier
 from tallystick.compiler.text import Statement, comma, fill, literal
 from tallystick.declare.grouped import Grouped
 from tallystick.errors import InstallError, NotInstalled
-from tallystick.store.catalog import qualified, relation_exists
+from tallystick.store.catalog import qualified, relation_exists, schema_objects
 from tallystick.store.connection import Cursor
 from tallystick.store.queries import schema_script
 
@@ -46,6 +46,12 @@ def ensure_schema(cursor: Cursor, schema: str) -> None:
                 hint="Use the version of tallystick that installed it.",
             )
         return
+    strangers = schema_objects(cursor, schema)
+    if strangers:
+        raise InstallError(
+            f'schema "{schema}" is not empty and not of tallystick: it has {", ".join(strangers)}.',
+            hint="Use a schema of its own, such as the default, tally.",
+        )
     path = cursor.execute("SELECT current_setting('search_path')").fetchone()
     cursor.execute("SET LOCAL search_path = pg_catalog")
     cursor.execute(schema_script(schema))

@@ -106,6 +106,11 @@ def missing(cursor: Cursor, schema: str, relations: list[str], functions: list[s
     return [name for (name,) in cursor.execute(named("missing"), parameters).fetchall()]
 
 
+def schema_objects(cursor: Cursor, schema: str) -> list[str]:
+    """Some relations and functions in a schema; none if there is no such schema."""
+    return [name for (name,) in cursor.execute(named("schema_objects"), {"schema": schema}).fetchall()]
+
+
 def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
 
@@ -118,6 +123,17 @@ def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
 def triggers(cursor: Cursor, source: int) -> dict[str, str]:
     """Triggers of a table and `tgenabled` of each ("D" for disabled)."""
     return dict(cursor.execute(named("triggers"), {"source": source}).fetchall())
+
+
+def is_subscribed(cursor: Cursor, source: int) -> bool:
+    """Logical replication writes to the table."""
+    return bool(_one(cursor, "is_subscribed", source=source))
+
+
+def source_state(cursor: Cursor, source: int, state: str) -> tuple[bool, str, str | None]:
+    """Whether a table inherits or is inherited from, its persistence, and the persistence of a state table."""
+    inherits, persistence, kept = one_row(cursor.execute(named("source_state"), {"source": source, "state": state}))
+    return bool(inherits), persistence, kept
 
 
 def has_primary_key(cursor: Cursor, source: int) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
+from psycopg.sql import SQL
 from sqlalchemy import Engine, PoolProxiedConnection
 
 from tallystick.errors import MissingPrivilege, ServerUnavailable, UsageError
@@ -37,10 +38,13 @@ def transaction(
         raw = cast("psycopg.Connection[tuple[Any, ...]]", connection.driver_connection)
         try:
             with raw.transaction(force_rollback=rollback), raw.cursor() as cursor:
-                if snapshot:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                if read_only:
-                    cursor.execute("SET TRANSACTION READ ONLY")
+                # Whatever the session's defaults are: we rely on a snapshot per statement, or on one for all.
+                cursor.execute(
+                    SQL("SET TRANSACTION ISOLATION LEVEL {level} READ {access}").format(
+                        level=SQL("REPEATABLE READ") if snapshot else SQL("READ COMMITTED"),
+                        access=SQL("ONLY") if read_only else SQL("WRITE"),
+                    )
+                )
                 yield cursor
         except psycopg.errors.InsufficientPrivilege as error:
             raise MissingPrivilege(
@@ -49,6 +53,13 @@ def transaction(
             ) from error
     finally:
         connection.close()
+
+
+def lift_timeouts(cursor: Cursor) -> None:
+    """Let this transaction take as long as it takes; it holds up nobody."""
+    cursor.execute(
+        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')"
+    )
 
 
 def one_row(cursor: Cursor) -> Row:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 
-from tallystick.compiler.text import Statement, canonical, fill
+from tallystick.compiler.text import Statement, canonical, comma, fill
 from tallystick.errors import FoldLocked, SourceLocked
 from tallystick.store.connection import Cursor, one_row
 
@@ -39,9 +41,22 @@ def against_writers(table: str) -> Statement:
     )
 
 
-def against_everyone(table: str) -> Statement:
-    """Keeps everyone out of a table until the end of the transaction; fails at once if anyone is in it."""
-    return Statement("nobody in the table", fill("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE NOWAIT", t=canonical(table)))
+def against_everyone(tables: Sequence[str]) -> Statement:
+    """Keeps everyone out of tables until the end of the transaction; fails at once if anyone is in one."""
+    return Statement(
+        "nobody in the tables",
+        fill("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE NOWAIT", t=comma(canonical(table) for table in tables)),
+    )
+
+
+def for_rebuild(state: str, source: str | None) -> list[Statement]:
+    """Keep folds out of the state, which writers never touch, and a rewrite of the source from beginning."""
+    found = [
+        Statement("no fold in the state", fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE", t=canonical(state))),
+    ]
+    if source is not None:
+        found.append(Statement("the source stays", fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(source))))
+    return found
 
 
 def take_against_writers(cursor: Cursor, table: str) -> None:
@@ -53,13 +68,13 @@ def take_against_writers(cursor: Cursor, table: str) -> None:
     _take(cursor, against_writers(table), SourceLocked(table, by_readers=False))
 
 
-def take_against_everyone(cursor: Cursor, table: str) -> None:
-    """The same against everyone.
+def take_against_everyone(cursor: Cursor, tables: Sequence[str]) -> None:
+    """The same against everyone, for all tables at once; the last is named if it fails.
 
     Raises:
         SourceLocked: someone was in the table each time.
     """
-    _take(cursor, against_everyone(table), SourceLocked(table, by_readers=True))
+    _take(cursor, against_everyone(tables), SourceLocked(tables[-1], by_readers=True))
 
 
 def _take(cursor: Cursor, lock: Statement, failure: SourceLocked) -> None:

@@ -117,3 +117,22 @@ WHERE NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = t
 UNION ALL
 SELECT name || '()' FROM unnest(%(functions)s::text[]) AS name
 WHERE NOT EXISTS (SELECT FROM pg_proc WHERE proname = name AND pronamespace = to_regnamespace(quote_ident(%(schema)s)))
+
+-- name: schema_objects
+-- A few names of what a schema holds.
+SELECT name FROM (
+    SELECT c.relname::text AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'v', 'm', 'S', 'f', 'p')
+    UNION ALL
+    SELECT p.proname || '()' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
+) AS held
+ORDER BY 1 LIMIT 3
+
+-- name: is_subscribed
+SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = %(source)s::oid)
+
+-- name: source_state
+-- Whether the table has become part of an inheritance or partition tree, and the persistence of it and of our state.
+SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid OR inhparent = c.oid), c.relpersistence::text,
+       (SELECT s.relpersistence::text FROM pg_class AS s WHERE s.oid = to_regclass(%(state)s))
+FROM pg_class AS c WHERE c.oid = %(source)s::oid

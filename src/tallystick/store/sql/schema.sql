@@ -1,14 +1,21 @@
 -- What every installation needs once. The quoted name of the schema is filled in at each place in braces.
 
-CREATE SCHEMA IF NOT EXISTS {schema};
+DO $do$
+BEGIN
+    -- IF NOT EXISTS asks for the right to create schemas even where nothing is created.
+    IF to_regnamespace({schema_name}) IS NULL THEN
+        CREATE SCHEMA {schema};
+    END IF;
+END
+$do$;
 
-CREATE TABLE IF NOT EXISTS {schema}.layout (
+CREATE TABLE {schema}.layout (
     version integer NOT NULL
 );
 COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema';
-INSERT INTO {schema}.layout (version) SELECT 1 WHERE NOT EXISTS (SELECT FROM {schema}.layout);
+INSERT INTO {schema}.layout (version) VALUES (1);
 
-CREATE TABLE IF NOT EXISTS {schema}.aggregate (
+CREATE TABLE {schema}.aggregate (
     name text PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN ('grouped')),
     definition text NOT NULL,
@@ -21,7 +28,7 @@ CREATE TABLE IF NOT EXISTS {schema}.aggregate (
 );
 COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
 
-CREATE TABLE IF NOT EXISTS {schema}.reset (
+CREATE TABLE {schema}.reset (
     aggregate text NOT NULL,
     epoch bigint NOT NULL,
     PRIMARY KEY (aggregate, epoch)
@@ -30,32 +37,26 @@ COMMENT ON TABLE {schema}.reset IS 'tallystick: left by TRUNCATE; state, and del
 
 -- A delta carries the epoch at which it was written. TRUNCATE draws the next one under its ACCESS EXCLUSIVE lock, so
 -- whatever was written to the table before has a lower epoch and whatever is written after has at least that one.
-DO $do$
-BEGIN
-    IF to_regclass({epoch_name}) IS NULL THEN
-        CREATE SEQUENCE {schema}.epoch;
-        PERFORM nextval({epoch_name});
-    END IF;
-END
-$do$;
+CREATE SEQUENCE {schema}.epoch;
+SELECT nextval({epoch_name});
 
 -- The functions below are pure and may be executed by every role: views that readers use call them.
 
 -- The decimal number that a floating point value is written as. Its text is the shortest that reads back as the same
 -- value, unless a session has turned that off.
-CREATE OR REPLACE FUNCTION {schema}.shortest_text(double precision) RETURNS text
+CREATE FUNCTION {schema}.shortest_text(double precision) RETURNS text
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog SET extra_float_digits = 1
     AS $$ BEGIN RETURN $1::text; END $$;
-CREATE OR REPLACE FUNCTION {schema}.shortest_text(real) RETURNS text
+CREATE FUNCTION {schema}.shortest_text(real) RETURNS text
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog SET extra_float_digits = 1
     AS $$ BEGIN RETURN $1::text; END $$;
-CREATE OR REPLACE FUNCTION {schema}.shortest(double precision) RETURNS numeric
+CREATE FUNCTION {schema}.shortest(double precision) RETURNS numeric
     LANGUAGE sql STABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE WHEN current_setting('extra_float_digits')::integer > 0
                     THEN $1::text ELSE {schema}.shortest_text($1) END::numeric;
     END;
-CREATE OR REPLACE FUNCTION {schema}.shortest(real) RETURNS numeric
+CREATE FUNCTION {schema}.shortest(real) RETURNS numeric
     LANGUAGE sql STABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE WHEN current_setting('extra_float_digits')::integer > 0
@@ -64,13 +65,13 @@ CREATE OR REPLACE FUNCTION {schema}.shortest(real) RETURNS numeric
 
 -- The nearest floating point value. What is nearer to 0 than to the least value is 0, as in PostgreSQL's own arithmetic,
 -- where its cast raises an error; what is too great is an error in both.
-CREATE OR REPLACE FUNCTION {schema}.nearest_double(value numeric) RETURNS double precision
+CREATE FUNCTION {schema}.nearest_double(value numeric) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE WHEN abs(value) <= 2.47032822920623272088284396434110686182e-324::numeric
                     THEN 0 ELSE value::double precision END;
     END;
-CREATE OR REPLACE FUNCTION {schema}.nearest_real(value numeric) RETURNS real
+CREATE FUNCTION {schema}.nearest_real(value numeric) RETURNS real
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE WHEN abs(value) <= 7.00649232162408535461864791644958e-46::numeric THEN 0 ELSE value::real END;
@@ -78,7 +79,7 @@ CREATE OR REPLACE FUNCTION {schema}.nearest_real(value numeric) RETURNS real
 
 -- One row's entry in a census: 10^0 for NaN, 10^12 for infinity, 10^24 for minus infinity, 10^(36 + 12 * scale) for
 -- a finite value where scales are wanted, else nothing.
-CREATE OR REPLACE FUNCTION {schema}.census(value numeric, scales boolean) RETURNS numeric
+CREATE FUNCTION {schema}.census(value numeric, scales boolean) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE WHEN value = 'NaN' THEN 1::numeric
@@ -89,7 +90,7 @@ CREATE OR REPLACE FUNCTION {schema}.census(value numeric, scales boolean) RETURN
     END;
 
 -- The widest scale that a census has counted; 0 where it has counted none.
-CREATE OR REPLACE FUNCTION {schema}.widest_scale(census numeric) RETURNS integer
+CREATE FUNCTION {schema}.widest_scale(census numeric) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE WHEN census >= 1000000000000000000000000000000000000::numeric
@@ -97,7 +98,7 @@ CREATE OR REPLACE FUNCTION {schema}.widest_scale(census numeric) RETURNS integer
     END;
 
 -- A total of finite values, corrected for the NaNs and infinities that a census has counted beside them.
-CREATE OR REPLACE FUNCTION {schema}.with_specials(total numeric, census numeric) RETURNS numeric
+CREATE FUNCTION {schema}.with_specials(total numeric, census numeric) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
         SELECT CASE
@@ -112,7 +113,7 @@ CREATE OR REPLACE FUNCTION {schema}.with_specials(total numeric, census numeric)
 
 -- Variance and standard deviation as numeric_stddev_internal in PostgreSQL's numeric.c computes them, digit for digit:
 -- the scales of the totals decide the scale of the quotient. A scale of NULL stands for the totals' shortest scales.
-CREATE OR REPLACE FUNCTION {schema}.variance(counted bigint, total numeric, squares numeric, digits integer, sample boolean)
+CREATE FUNCTION {schema}.variance(counted bigint, total numeric, squares numeric, digits integer, sample boolean)
     RETURNS numeric LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
     AS $$
     DECLARE
@@ -131,7 +132,7 @@ CREATE OR REPLACE FUNCTION {schema}.variance(counted bigint, total numeric, squa
     $$;
 
 -- sqrt() may carry more digits than the quotient it is taken of; rounding twice is put right where it shows.
-CREATE OR REPLACE FUNCTION {schema}.deviation(counted bigint, total numeric, squares numeric, digits integer, sample boolean)
+CREATE FUNCTION {schema}.deviation(counted bigint, total numeric, squares numeric, digits integer, sample boolean)
     RETURNS numeric LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
     AS $$
     DECLARE
@@ -148,7 +149,6 @@ CREATE OR REPLACE FUNCTION {schema}.deviation(counted bigint, total numeric, squ
     END
     $$;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     {schema}.shortest_text(double precision), {schema}.shortest_text(real),
     {schema}.shortest(double precision), {schema}.shortest(real),
