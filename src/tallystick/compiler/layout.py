@@ -1,4 +1,20 @@
-"""Names, columns and recurring clauses of one grouped aggregate; what the other parts of the compiler share."""
+"""Names, columns and recurring clauses of one grouped aggregate; what the other parts of the compiler share.
+
+Internal columns have a letter and a number:
+
+| letter | in | holds |
+|---|---|---|
+| `k` | everywhere | a part of the group key |
+| `x`, `f` | source rows | an argument, a filter |
+| `w` | rows of an update | weight: -1 for the old row, 1 for the new |
+| `n` | state, delta, facet | rows of the group, of a change, of a value |
+| `a` | state, delta | an additive component |
+| `m` | state | an extreme |
+| `i`, `d` | delta | of an extreme: the best value that came (inserted), the best that went (deleted) |
+| `v` | delta, facet | a value of a facet |
+| `c` | state | the number of distinct values of a facet |
+| `h` | state, facet | hash of the key, or of key and value |
+"""
 
 from __future__ import annotations
 
