@@ -65,7 +65,8 @@ def verify(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema
             _drifts(output, each)
     drifting = [each.aggregate for each in found if each.status == "drift"]
     if drifting:
-        output.note(f"{len(drifting)} of {len(found)} aggregates drift. Recompute: tally backfill {' '.join(drifting)}")
+        again = f"tally backfill {' '.join(drifting)}{target.options}"
+        output.note(f"{len(drifting)} of {len(found)} aggregates drift. Recompute: {again}")
     return 1 if drifting else 0
 
 

@@ -62,7 +62,7 @@ def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json
                 found.append({"name": each.aggregate, "source": each.source, "new": is_new})
     output.json({"aggregates": found})
     if any(each["new"] for each in found):
-        output.note("They answer from their sources until you run: tally backfill")
+        output.note(f"They answer from their sources until you run: tally backfill{target.options}")
 
 
 def backfill(

@@ -60,11 +60,15 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Aggrega
 
 @dataclass(frozen=True)
 class Target:
-    """A database and, if the application is known, its registry."""
+    """A database and, if the application is known, its registry.
+
+    `options` is what the next command must repeat to mean the same, with a leading blank.
+    """
 
     engine: Engine
     schema: str
     tally: Tally | None
+    options: str
 
     def installed(self) -> list[Installed]:
         with transaction(self.engine, read_only=True) as cursor:
@@ -94,7 +98,7 @@ class Target:
             raise NotInstalled(
                 f'not installed in schema "{self.schema}": {", ".join(missing)}'
                 f" (installed: {', '.join(installed) or 'none'}).",
-                hint=f"Run: tally install {' '.join(missing)}" if is_declared else "Check the name.",
+                hint=f"Run: tally install {' '.join(missing)}{self.options}" if is_declared else "Check the name.",
             )
         return wanted
 
@@ -143,7 +147,8 @@ def opened(dsn: str | None, app: str | None, schema: str | None, output: Output)
         )
     engine = create_engine(url_of(dsn, output))
     try:
-        yield Target(engine, schema or (tally.schema if tally is not None else SCHEMA), tally)
+        options = f" --app {app}" if app is not None else f" --schema {schema}" if schema is not None else ""
+        yield Target(engine, schema or (tally.schema if tally is not None else SCHEMA), tally, options)
     finally:
         engine.dispose()
 
