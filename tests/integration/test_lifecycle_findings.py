@@ -154,7 +154,7 @@ def test_doctor_while_building(engine: Engine, app: Connection) -> None:
 def test_doctor_misses_a_trigger(app: Connection, engine: Engine, kept: Tally, event: LiteralString) -> None:
     disable: LiteralString = "ALTER TABLE message DISABLE TRIGGER tally_m__"
     app.execute(disable + event)
-    repair = f'ALTER TABLE public.message ENABLE TRIGGER "tally_m__{event}"; tally backfill m'
+    repair = f'ALTER TABLE public.message ENABLE TRIGGER "tally_m__{event}"; then: tally backfill m'
     disabled = f'trigger "tally_m__{event}" is disabled on public.message'
     assert findings(engine, kept) == [Finding("error", "m", disabled, repair)]
     drop: LiteralString = "DROP TRIGGER tally_m__"

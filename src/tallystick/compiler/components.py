@@ -130,9 +130,8 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A measure as readers see it: its name, and its value over the columns of one combined row."""
+    """A measure as readers see it: its value over the columns of one combined row."""
 
-    name: Identifier
     value: Composable
     can_rank: bool
 
@@ -172,7 +171,7 @@ class _Builder:
 
     def add(self, measure: Measure, result: ColumnType) -> None:
         value = fill("({value})::{type}", value=self._value(measure, result), type=canonical(result.text))
-        self.components.results.append(Result(Identifier(measure.name), value, self._can_rank(measure)))
+        self.components.results.append(Result(value, self._can_rank(measure)))
 
     def _can_rank(self, measure: Measure) -> bool:
         """No value of the measure is too wide for an index or fails to be computed, which would fail the fold."""

@@ -12,6 +12,7 @@ from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
 CAPTURED = ("insert", "update", "delete", "truncate")
+FUNCTIONS = ("fold", "rebuild", *CAPTURED, "row", "source")
 
 
 def trigger_names(schema: str, name: str, *, uses_columns: bool) -> list[str]:
@@ -21,10 +22,9 @@ def trigger_names(schema: str, name: str, *, uses_columns: bool) -> list[str]:
 
 def object_names(name: str, shape: Shape, *, uses_columns: bool) -> tuple[list[str], list[str]]:
     """The relations and the functions that an aggregate always has."""
-    views = [*(["front", "rest", "settled", "changed"] if shape.keys else []), "kept", "direct"]
+    views = VIEWS if shape.keys else ("kept", "direct")
     relations = [name, *(internal_name(name, suffix) for suffix in (*views, "state", "delta"))]
-    events = [event for event in CAPTURED if event != "update" or uses_columns]
-    return relations, [internal_name(name, suffix) for suffix in ("fold", "rebuild", "row", "source", *events)]
+    return relations, [internal_name(name, suffix) for suffix in FUNCTIONS if suffix != "update" or uses_columns]
 
 
 def table_names(name: str, shape: Shape) -> list[str]:
@@ -46,7 +46,7 @@ def removal_statements(name: str, schema: str, shape: Shape, source: str | None)
                 f"stops capturing {event.upper()}",
                 fill("DROP TRIGGER IF EXISTS {t} ON {source}", t=trigger, source=canonical(source)),
             )
-    for suffix in ("fold", "rebuild", *CAPTURED, "row", "source"):
+    for suffix in FUNCTIONS:
         yield Statement(
             "a function",
             fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, internal_name(name, suffix))),

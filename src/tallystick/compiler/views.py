@@ -28,17 +28,21 @@ def view_statements(layout: Layout) -> Iterator[Statement]:
     if not layout.keys:
         state = fill("(SELECT * FROM {state} WHERE {alive})", state=layout.object("state"), alive=layout.alive())
         yield _view("the kept answer: state and unfolded deltas in one snapshot", kept, _combined(layout, state))
-        yield _view("what readers use: the half that the switch names", view, _switched(layout, [kept], direct))
+        yield _view("what readers use: the half that the switch names", view, _switched(layout, kept, direct))
         return
     settled, changed = layout.object("settled"), layout.object("changed")
     front, rest = layout.object("front"), layout.object("rest")
     yield _view("groups that their state alone answers", settled, _settled(layout, SQL("")))
-    yield _view("groups that have unfolded deltas: state and deltas added up", changed, _combined(layout, _met(layout)))
+    yield _view(
+        "groups that have unfolded deltas: state and deltas added up",
+        changed,
+        _combined(layout, _state_of_changed(layout)),
+    )
     yield _view("the kept answer", kept, _union(layout, [(settled, None), (changed, None)]))
     # OFFSET 0 has each group looked up by itself, in the order of an index, for as long as the reader asks for more.
     ordered = fill("{settled} AND {kept}", settled=_settled(layout, SQL(" OFFSET 0")), kept=_is_kept(layout))
     yield _view("settled groups in the order of an index, for .top()", front, ordered)
-    yield _view("all other groups, for .top()", rest, _switched(layout, [changed], direct))
+    yield _view("all other groups, for .top()", rest, _switched(layout, changed, direct))
     both: list[tuple[Identifier, Composable | None]] = [(settled, _is_kept(layout)), (rest, None)]
     yield _view("what readers use: the half that the switch names", view, _union(layout, both))
 
@@ -58,12 +62,10 @@ def _union(layout: Layout, views: list[tuple[Identifier, Composable | None]]) ->
     )  # fmt: skip
 
 
-def _switched(layout: Layout, kept: list[Identifier], direct: Identifier | None) -> Composed:
-    """Kept views while the switch says kept, the direct one otherwise; a one-time filter turns either off."""
-    views: list[tuple[Identifier, Composable | None]] = [(view, _is_kept(layout)) for view in kept]
-    if direct is not None:
-        views.append((direct, fill("{serving} IS DISTINCT FROM 'kept'", serving=layout.serving())))
-    return _union(layout, views)
+def _switched(layout: Layout, kept: Identifier, direct: Identifier) -> Composed:
+    """The kept view while the switch says kept, the direct one otherwise; a one-time filter turns either off."""
+    is_direct = fill("{serving} IS DISTINCT FROM 'kept'", serving=layout.serving())
+    return _union(layout, [(kept, _is_kept(layout)), (direct, is_direct)])
 
 
 def _is_kept(layout: Layout) -> Composed:
@@ -93,7 +95,7 @@ def _touched(layout: Layout, tail: Composable) -> Composed:
     )
 
 
-def _met(layout: Layout) -> Composed:
+def _state_of_changed(layout: Layout) -> Composed:
     """The state of all groups that are not settled."""
     narrow, alive = layout.narrow_column(_STATE), layout.alive()
     conditions = [

@@ -55,13 +55,13 @@ class GroupReads:
             UsageError: a group key is missing or unknown.
         """
         view = self.table
-        columns = [self._echo(view.c[key_.name], key[key_.name]) for key_ in self._shape.keys if key_.name in key]
         match = self._match(view, key)
-        by_name = {column.name: column for column in columns}
         one = select(literal_column("1").label("one")).subquery("one")
-        return select(
-            *(by_name[name] if name in by_name else self._measured(view, name) for name in self._shape.columns)
-        ).select_from(one.outerjoin(view, match))
+        columns = (
+            self._echo(view.c[name], key[name]) if name in key else self._measured(view, name)
+            for name in self._shape.columns
+        )
+        return select(*columns).select_from(one.outerjoin(view, match))
 
     def value(self, measure: str, /, **key: Any) -> ColumnElement[Any]:
         """One measure of one group, as a column expression; 0 or NULL where there is no such group.

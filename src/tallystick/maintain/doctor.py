@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from psycopg.sql import Identifier
 from sqlalchemy import Engine
 
 from tallystick.compiler.removal import object_names, trigger_names
+from tallystick.compiler.text import canonical, fill
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import shape_of
@@ -86,7 +88,7 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
             state = "disabled" if triggers[trigger] == "D" else "for replicated changes only"
             yield Finding(
                 "error", name, f'trigger "{trigger}" is {state} on {found.source}',
-                f'ALTER TABLE {found.source} ENABLE TRIGGER "{trigger}"; tally backfill {name}',
+                _enable_trigger(found.source, trigger) + f"; then: tally backfill {name}",
             )  # fmt: skip
     state = catalog.qualified(schema, internal_name(name, "state"))
     inherits, persistence, kept = catalog.source_state(cursor, found.source_oid, state)
@@ -102,8 +104,13 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
     if not catalog.has_primary_key(cursor, found.source_oid):
         yield Finding(
             "advice", name, f"{found.source} has no primary key, so it can be backfilled in one transaction only",
-            f"ALTER TABLE {found.source} ADD PRIMARY KEY (…)",
+            fill("ALTER TABLE {table} ADD PRIMARY KEY (…)", table=canonical(found.source)).as_string(None),
         )  # fmt: skip
     backlog = catalog.counted_rows(cursor, catalog.qualified(schema, internal_name(name, "delta")))
     if backlog > LONG_BACKLOG:
         yield Finding("advice", name, f"{backlog:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
+
+
+def _enable_trigger(table: str, trigger: str) -> str:
+    statement = fill("ALTER TABLE {t} ENABLE TRIGGER {g}", t=canonical(table), g=Identifier(trigger))
+    return statement.as_string(None)

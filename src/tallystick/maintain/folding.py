@@ -40,7 +40,8 @@ class BackfillResult:
 def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     """Fold all visible deltas of one aggregate into its state, in a transaction of its own.
 
-    Writers and readers wait for nothing meanwhile. Deltas of transactions that have not committed yet stay for the
+    Writers and readers wait for nothing meanwhile; with min or max, TRUNCATE and ALTER TABLE of the source wait, as for
+    any query over it. Deltas of transactions that have not committed yet stay for the
     next fold.
 
     Raises:
@@ -61,8 +62,9 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
 def backfill(engine: Engine, schema: str, name: str) -> BackfillResult:
     """Compute the state of one aggregate from its source in one snapshot, and let readers use it.
 
-    Writers and readers wait for nothing meanwhile: changes that commit during the backfill are deltas that its
-    snapshot does not see. The snapshot is held as long as the direct query takes, which holds VACUUM back.
+    Writers and readers wait for nothing meanwhile (TRUNCATE and ALTER TABLE do, as for any query): changes that commit
+    during the backfill are deltas that its snapshot does not see. The snapshot is held as long as the direct query
+    takes, which holds VACUUM back.
 
     Raises:
         NotInstalled: there is no such aggregate.

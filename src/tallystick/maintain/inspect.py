@@ -87,10 +87,8 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     _try_on_rows(cursor, aggregate, query)
 
     count = len(shape.keys)
-    arguments: dict[str, ColumnType] = {}
-    for name, column in zip(names[count:], columns[count:], strict=True):
-        if name.startswith("x"):
-            arguments[_argument_texts(shape)[int(name[1:]) - 1]] = column.type
+    # Filters follow the arguments and are left over.
+    arguments = dict(zip(_argument_texts(shape), (column.type for column in columns[count:]), strict=False))
     distinct = [arguments[measure.argument] for measure in shape.measures if measure.distinct and measure.argument]
     _refuse_unhashable(cursor, aggregate, [*(column.type for column in columns[:count]), *distinct])
     snapshot = Snapshot(

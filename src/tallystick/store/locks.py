@@ -1,4 +1,4 @@
-"""Locks: advisory ones among ourselves, and table locks that are taken at once or not at all."""
+"""Locks: advisory ones among ourselves; on sources, those that keep others out are taken at once or not at all."""
 
 from __future__ import annotations
 
