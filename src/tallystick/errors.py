@@ -61,6 +61,10 @@ class FoldLocked(TallyError):
     """Another worker is folding or rebuilding this aggregate; nothing was done."""
 
 
+class NotWhole(TallyError):
+    """A partition went, came or was emptied in a way that cannot be made up for; readers are served by the source."""
+
+
 class ServerUnavailable(TallyError):
     """The database cannot be reached, or the embedded server cannot be started."""
 

@@ -28,15 +28,15 @@ def template(with_table: str) -> str:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Installers that try for as long as a test may need, and soon again."""
-    monkeypatch.setattr("tallystick.maintain.install.LOCK_ATTEMPTS", 1000)
-    monkeypatch.setattr("tallystick.maintain.install.LOCK_PAUSE_S", 0.02)
+    monkeypatch.setattr("tallystick.maintain.patience.LOCK_ATTEMPTS", 1000)
+    monkeypatch.setattr("tallystick.maintain.patience.LOCK_PAUSE_S", 0.02)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Installers that soon give up."""
-    monkeypatch.setattr("tallystick.maintain.install.LOCK_ATTEMPTS", 2)
-    monkeypatch.setattr("tallystick.maintain.install.LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr("tallystick.maintain.patience.LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr("tallystick.maintain.patience.LOCK_PAUSE_S", 0.01)
 
 
 def _pid(session: Session) -> int:

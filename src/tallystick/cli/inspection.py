@@ -93,6 +93,8 @@ def _note(each: AggregateStatus, *, has_app: bool) -> str:
         return "not declared any more"
     if not each.is_current:
         return "declared otherwise: see tally doctor"
+    if each.uncounted:
+        return each.uncounted[0] + (f" (and {len(each.uncounted) - 1} more)" if len(each.uncounted) > 1 else "")
     return f"tally backfill {each.name}" if each.phase == "building" else ""
 
 

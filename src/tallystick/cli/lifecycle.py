@@ -1,4 +1,4 @@
-"""plan, install, backfill, fold, uninstall."""
+"""plan, install, backfill, fold, detach, uninstall."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import typer
 from tallystick.cli.output import Output, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
-from tallystick.errors import FoldLocked, UsageError
-from tallystick.maintain import folding
+from tallystick.errors import FoldLocked, NotWhole, UsageError
+from tallystick.maintain import folding, partitions
 from tallystick.maintain.install import Planned
 from tallystick.maintain.install import install as install_one
 from tallystick.maintain.install import uninstall as uninstall_one
+from tallystick.maintain.mirror import BATCH
 from tallystick.store import aggregates
 from tallystick.store.catalog import FIXED_PATH
 from tallystick.store.connection import transaction
@@ -23,7 +24,7 @@ from tallystick.store.queries import schema_script
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (plan, install, backfill, fold, uninstall):
+    for command in (plan, install, backfill, fold, detach, uninstall):
         app.command()(command)
 
 
@@ -66,9 +67,17 @@ def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json
 
 
 def backfill(
-    names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Json = False
+    names: Names = None,
+    dsn: Dsn = None,
+    app: App = None,
+    schema: Schema = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Parents of a mirror in one transaction.")
+    ] = BATCH,
+    skip_existing: Annotated[bool, typer.Option(help="Leave parents of a mirror alone that have a value.")] = True,
+    as_json: Json = False,
 ) -> None:
-    """Compute the kept answers beside writers, and let readers use them."""
+    """Compute the kept answers beside writers, and let readers use them. Then fill the copies of a mirror."""
     output = Output(as_json=as_json)
     found = []
     with opened(dsn, app, schema, output) as target:
@@ -76,8 +85,10 @@ def backfill(
         with output.steps(len(chosen)) as steps:
             for name in chosen:
                 steps.begin(f"backfilling {name}")
-                result = folding.backfill(target.engine, target.schema, name)
-                steps.done(f"{name}: {result.groups:,} groups in {seconds(result.elapsed_s)}")
+                result = folding.backfill(
+                    target.engine, target.schema, name, batch_size=batch_size, skip_existing=skip_existing
+                )
+                steps.done(f"{name}: {result.groups:,} groups in {seconds(result.elapsed_s)}{_mirrored(result)}")
                 found.append(result)
     output.json({"aggregates": [_named(each) for each in found]})
 
@@ -93,15 +104,35 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                 steps.begin(f"folding {name}")
                 try:
                     result = folding.fold(target.engine, target.schema, name)
-                except FoldLocked as error:  # no reason to leave the others unfolded
+                except (FoldLocked, NotWhole) as error:  # no reason to leave the others unfolded
                     steps.done(str(error))
-                    found.append({"name": name, "locked": True})
+                    found.append({"name": name, "error": str(error)})
                     continue
                 took = seconds(result.elapsed_s)
-                steps.done(f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}")
-                found.append({**_named(result), "locked": False})
+                if result.adopted:
+                    steps.done(f"{name}: {len(result.adopted)} new partitions counted: {', '.join(result.adopted)}")
+                steps.done(
+                    f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}{_mirrored(result)}"
+                )
+                found.append({**_named(result), "error": None})
     output.json({"aggregates": found})
-    return 1 if any(each["locked"] for each in found) else 0
+    return 1 if any(each["error"] for each in found) else 0
+
+
+def detach(
+    partition: Annotated[str, typer.Argument(help="The partition, as schema.table.")],
+    dsn: Dsn = None,
+    app: App = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> None:
+    """Detach a partition and count it out of every aggregate, beside writers; it stays as a table of its own."""
+    output = Output(as_json=as_json)
+    with opened(dsn, app, schema, output) as target, output.steps(1) as steps:
+        steps.begin(f"detaching {partition}")
+        names = partitions.detach(target.engine, target.schema, partition)
+        steps.done(f"{partition}: detached, and counted out of {', '.join(names)}")
+    output.json({"partition": partition, "aggregates": names})
 
 
 def uninstall(
@@ -148,6 +179,13 @@ def _planned(planned: Planned) -> dict[str, Any]:
         "installed": planned.compiled is None,
         "statements": _as_dicts(planned.statements),
     }
+
+
+def _mirrored(result: folding.FoldResult | folding.BackfillResult) -> str:
+    if not result.copied and not result.locked:
+        return ""
+    later = f", {result.locked:,} that others hold left for the next fold" if result.locked else ""
+    return f"; {result.copied:,} parents brought up to date{later}"
 
 
 def _named(result: folding.FoldResult | folding.BackfillResult) -> dict[str, Any]:

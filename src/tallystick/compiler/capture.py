@@ -1,45 +1,105 @@
 """Capture: what runs in the writer's transaction, and nothing more than an INSERT.
 
 INSERT and DELETE are captured once per statement from a transition table, UPDATE once per row and only if the image of
-a used column changed, TRUNCATE by a marker. Functions run with the rights of the installer, under a fixed search path,
-and refuse to be attached to any other table.
+a used column changed, TRUNCATE by a marker. Where statement triggers do not fire (partitions, replication), INSERT and
+DELETE are captured once per row too. Functions run with the rights of the installer, under a fixed search path, refuse
+to be attached to any other table, and do nothing once an object that they need is gone: a writer must not fail for us.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.components import Additive, Sign
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.text import Statement, canonical, comma, conjunction, dollar_quoted, fill, literal, private
-from tallystick.declare.names import trigger_name
+from tallystick.declare.names import internal_name, trigger_name
 
 
 def capture_statements(layout: Layout) -> tuple[list[Statement], list[Statement]]:
     """The functions of capture, and the triggers that call them."""
-    table = canonical(layout.snapshot.source.name)
-    captured: list[tuple[str, Composed, Composed]] = [
-        (
-            "insert",
-            _gather(layout, "insert"),
-            fill("AFTER INSERT ON {t} REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT", t=table),
+    source = layout.snapshot.source
+    bodies: dict[str, Composable] = {
+        "change": append_rows(layout, "change", _changed_rows(layout), SQL("TG_RELID")),
+        "truncate": _mark(layout),
+    }
+    statements: list[tuple[Sign, SQL]] = [("insert", SQL("newtab")), ("delete", SQL("oldtab"))]
+    if not source.is_partitioned:
+        for event, table in statements:
+            rows = fill("(SELECT o.* FROM {t} AS t, {row}(t.*) AS o)", t=table, row=layout.object("row"))
+            bodies[event] = append_rows(layout, event, rows, SQL("TG_RELID"))
+    functions = [_source(layout), _row(layout), _guard(layout)]
+    functions += [_function(layout, event, body) for event, body in bodies.items()]
+    functions.append(private(layout.object(name) for name in ("source", "row", "guard", *bodies)))
+    return functions, list(_triggers(layout))
+
+
+def partition_triggers(schema: str, aggregate: str, partition: str) -> Iterator[Statement]:
+    """TRUNCATE of a partition alone fires no trigger of the partitioned table.
+
+    Args:
+        partition: qualified and quoted, as PostgreSQL prints it.
+    """
+    function = Identifier(schema, internal_name(aggregate, "truncate"))
+    name = trigger_name(schema, aggregate, "truncate")
+    return _trigger(name, partition, SQL("TRUNCATE"), SQL("FOR EACH STATEMENT"), function, SQL("ALWAYS"))
+
+
+def _triggers(layout: Layout) -> Iterator[Statement]:
+    """What fires when: in ordinary sessions (O), in those that replay changes of elsewhere (R), or in both (A).
+
+    Logical replication, and sessions that set session_replication_role to replica, fire no statement triggers.
+    """
+    source, change = layout.snapshot.source, layout.object("change")
+
+    def trigger(
+        event: str, word: SQL, timing: Composable, function: Identifier, enabled: SQL | None
+    ) -> Iterator[Statement]:
+        return _trigger(trigger_name(layout.schema, layout.name, event), source.name, word, timing, function, enabled)
+
+    old, new = (comma(fill("{r}.{c}", r=SQL(r), c=Identifier(c)) for c in source.used) for r in ("OLD", "NEW"))
+    # The image, not the value: 1.0 and 1.00 are equal and make averages of different scale.
+    changed = fill("WHEN (record_image_ne(ROW({old}), ROW({new})))", old=old, new=new)
+    # Once more, lest ENABLE TRIGGER ALL has ordinary rows counted twice.
+    replayed = SQL("WHEN (current_setting('session_replication_role') = 'replica')")
+    rows, statement, always = SQL("FOR EACH ROW"), SQL("FOR EACH STATEMENT"), SQL("ALWAYS")
+    if source.is_partitioned:
+        # Row triggers are cloned to every partition, those that come later too.
+        yield from trigger("insert", SQL("INSERT"), rows, change, always)
+        yield from trigger("delete", SQL("DELETE"), rows, change, always)
+    else:
+        for event, table in (("insert", SQL("NEW TABLE AS newtab")), ("delete", SQL("OLD TABLE AS oldtab"))):
+            word = canonical(event.upper())
+            whole, each = (fill("REFERENCING {t} {how}", t=table, how=how) for how in (statement, rows))
+            yield from trigger(event, word, whole, layout.object(event), None)
+            # A row trigger with a transition table has PostgreSQL refuse to make the table a partition or a child.
+            each = fill("{each} {replayed}", each=each, replayed=replayed)
+            yield from trigger(f"{event}_row", word, each, change, SQL("REPLICA"))
+    if source.used:
+        yield from trigger("update", SQL("UPDATE"), fill("{r} {c}", r=rows, c=changed), change, always)
+    yield from trigger("truncate", SQL("TRUNCATE"), statement, layout.object("truncate"), always)
+    for partition in source.partitions or ():
+        yield from partition_triggers(layout.schema, layout.name, partition)
+
+
+def _trigger(
+    name: str, table: str, event: SQL, timing: Composable, function: Identifier, enabled: SQL | None
+) -> Iterator[Statement]:
+    trigger, on = Identifier(name), canonical(table)
+    yield Statement(
+        f"on {event.as_string(None)}",
+        fill(
+            "CREATE TRIGGER {trigger} AFTER {event} ON {table} {timing}\nEXECUTE FUNCTION {function}()",
+            trigger=trigger, event=event, table=on, timing=timing, function=function,
         ),
-        (
-            "delete",
-            _gather(layout, "delete"),
-            fill("AFTER DELETE ON {t} REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT", t=table),
-        ),
-        ("truncate", _mark(layout), fill("AFTER TRUNCATE ON {t} FOR EACH STATEMENT", t=table)),
-    ]
-    if layout.snapshot.source.used:
-        captured.append(("update", _gather(layout, "update"), fill("AFTER UPDATE ON {t} FOR EACH ROW", t=table)))
-    functions = [_source(layout), _row(layout)]
-    functions += [_function(layout.object(event), body, layout, event) for event, body, _ in captured]
-    functions.append(private(layout.object(name) for name in ("source", "row", *(event for event, _, _ in captured))))
-    triggers = [_trigger(layout, event, timing, layout.object(event)) for event, _, timing in captured]
-    return functions, triggers
+    )  # fmt: skip
+    if enabled is not None:
+        yield Statement(
+            "fires when changes of elsewhere are replayed" + ("" if enabled == SQL("ALWAYS") else ", and only then"),
+            fill("ALTER TABLE {table} ENABLE {e} TRIGGER {t}", table=on, e=enabled, t=trigger),
+        )
 
 
 def _source(layout: Layout) -> Statement:
@@ -71,12 +131,34 @@ def _row(layout: Layout) -> Statement:
     return Statement("group key, arguments and filters of one source row", sql)
 
 
-def _gather(layout: Layout, sign: Sign) -> Composed:
-    """INSERT into the delta table what the rows of one statement change, grouped."""
+def _guard(layout: Layout) -> Statement:
+    """What the triggers run, as PostgreSQL keeps it: by reference. Nothing that it needs can be dropped without it."""
+    rows = fill(
+        "(SELECT 1 AS w, o.* FROM {row}(NULL::{table}) AS o)",
+        row=layout.object("row"), table=canonical(layout.snapshot.source.name),
+    )  # fmt: skip
+    append = append_rows(layout, "change", rows, fill("{source}()", source=layout.object("source")))
+    sql = fill(
+        "CREATE FUNCTION {f}() RETURNS void LANGUAGE sql\nBEGIN ATOMIC\n  {append};\n  {mark};\nEND",
+        f=layout.object("guard"), append=append, mark=_insert_mark(layout),
+    )  # fmt: skip
+    return Statement("never called: while it is there, so is all that the triggers need", sql)
+
+
+def append_rows(layout: Layout, sign: Sign, rows: Composable, partition: Composable) -> Composed:
+    """INSERT into the delta table what rows change, grouped.
+
+    Args:
+        sign: whether they came, went, or (with a weight `w`) both.
+        rows: key, arguments and filters of each.
+        partition: that they are in.
+    """
     parts = layout.parts
     values = _Columns()
     # Cheaper than reading the sequence's row. A restored schema without data has a sequence that gave out nothing yet.
     values.add(SQL("epoch"), fill("coalesce(pg_sequence_last_value({epoch}), 0)", epoch=_epoch(layout)))
+    if layout.snapshot.source.is_partitioned:
+        values.add(SQL("partition"), partition)
     for narrow in layout.narrow():
         values.add(SQL("narrow"), narrow)
     if parts.facets:
@@ -88,7 +170,7 @@ def _gather(layout: Layout, sign: Sign) -> Composed:
     for additive in parts.additive:
         values.add(additive.name, main.format(e=additive.name))
     for extreme in parts.extremes:
-        if sign == "update":
+        if sign == "change":
             # A row whose value stays in its group changes no extreme, whatever else of it changes.
             for name, other in ((extreme.came, extreme.went), (extreme.went, extreme.came)):
                 changed = fill("CASE WHEN NOT record_eq(ROW({a}), ROW({b})) THEN {a} END", a=name, b=other)
@@ -101,22 +183,21 @@ def _gather(layout: Layout, sign: Sign) -> Composed:
     return fill(
         "INSERT INTO {delta} ({columns})\n  SELECT {values}\n  FROM ({grouped}) AS g{where}",
         delta=layout.object("delta"), columns=comma(values.names), values=comma(values.values),
-        grouped=_grouped(layout, sign), where=_worth_keeping(layout, sign),
+        grouped=_grouped(layout, sign, rows), where=_worth_keeping(layout, sign),
     )  # fmt: skip
 
 
-def _grouped(layout: Layout, sign: Sign) -> Composed:
+def _grouped(layout: Layout, sign: Sign, rows: Composable) -> Composed:
     parts = layout.parts
     count = Additive(SQL("n"), SQL("bigint"), None)
     items: list[Composable] = [*layout.keys]
     items += [fill("{e} AS {n}", e=part.gathered(sign), n=part.name) for part in [count, *parts.additive]]
     for extreme in parts.extremes:
-        if sign == "update":
+        if sign == "change":
             items.append(fill("{e} AS {n}", e=extreme.over(SQL("w > 0")), n=extreme.came))
             items.append(fill("{e} AS {n}", e=extreme.over(SQL("w < 0")), n=extreme.went))
         else:
             items.append(fill("{e} AS {n}", e=extreme.over(), n=extreme.came if sign == "insert" else extreme.went))
-    rows = _rows(layout, sign)
     grouping: Composable = fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL("")
     if parts.facets:
         # One pass over the rows serves the group and, for each facet, the values within the group.
@@ -146,7 +227,7 @@ def _worth_keeping(layout: Layout, sign: Sign) -> Composable:
     tests: list[Composable] = [
         fill("(facet <> {i} OR {v} IS NOT NULL)", i=literal(facet.index), v=facet.value) for facet in parts.facets
     ]
-    if sign == "update":
+    if sign == "change":
         changed: list[Composable] = [fill("{a} <> 0", a=part.name) for part in parts.additive]
         changed += [fill("NOT record_eq(ROW({i}), ROW({d}))", i=e.came, d=e.went) for e in parts.extremes]
         if changed and parts.facets:
@@ -155,23 +236,36 @@ def _worth_keeping(layout: Layout, sign: Sign) -> Composable:
     return fill("\n  WHERE {tests}", tests=conjunction(tests)) if tests else SQL("")
 
 
-def _rows(layout: Layout, sign: Sign) -> Composed:
-    if sign == "update":
-        return fill(
-            "(SELECT -1 AS w, o.* FROM {row}(OLD) AS o UNION ALL SELECT 1, o.* FROM {row}(NEW) AS o)",
-            row=layout.object("row"),
-        )
-    table = SQL("newtab") if sign == "insert" else SQL("oldtab")
-    return fill("(SELECT o.* FROM {table} AS t, {row}(t.*) AS o)", table=table, row=layout.object("row"))
+def _changed_rows(layout: Layout) -> Composed:
+    """The row that goes, with weight -1, and the row that comes."""
+    return fill(
+        "(SELECT -1 AS w, o.* FROM {row}(OLD) AS o WHERE TG_OP <> 'INSERT'"
+        " UNION ALL SELECT 1, o.* FROM {row}(NEW) AS o WHERE TG_OP <> 'DELETE')",
+        row=layout.object("row"),
+    )
 
 
-def _mark(layout: Layout) -> Composed:
+def _mark(layout: Layout) -> Composable:
+    if not layout.snapshot.source.is_partitioned:
+        return _insert_mark(layout)
+    # A partition that is truncated together with the whole adds nothing: nothing came into it since.
+    return fill(
+        "IF TG_RELID = {source}() THEN\n    {whole};\n"
+        "  ELSIF NOT EXISTS (SELECT FROM {reset} AS r WHERE aggregate = {name} AND partition IS NULL"
+        " AND xact = pg_current_xact_id()\n"
+        "    AND NOT EXISTS (SELECT FROM {delta} AS d WHERE d.partition = TG_RELID AND d.epoch >= r.epoch)) THEN\n"
+        "    INSERT INTO {reset} (aggregate, epoch, partition) VALUES ({name}, nextval({epoch}), TG_RELID);\n"
+        "  END IF",
+        source=layout.object("source"), whole=_insert_mark(layout), reset=layout.own("reset"),
+        name=literal(layout.name), delta=layout.object("delta"), epoch=_epoch(layout),
+    )  # fmt: skip
+
+
+def _insert_mark(layout: Layout) -> Composed:
     return fill(
         "INSERT INTO {reset} (aggregate, epoch) VALUES ({name}, nextval({epoch}))",
-        reset=layout.own("reset"),
-        name=literal(layout.name),
-        epoch=_epoch(layout),
-    )
+        reset=layout.own("reset"), name=literal(layout.name), epoch=_epoch(layout),
+    )  # fmt: skip
 
 
 def _epoch(layout: Layout) -> Composed:
@@ -188,39 +282,35 @@ class _Columns:
         self.values.append(value)
 
 
-def _function(name: Identifier, body: Composable, layout: Layout, event: str) -> Statement:
+def _function(layout: Layout, event: str, body: Composable) -> Statement:
+    source = layout.object("source")
+    foreign = fill("TG_RELID <> {source}()", source=source)
+    if layout.snapshot.source.is_partitioned:
+        foreign = fill(
+            "{foreign} AND NOT EXISTS"
+            " (SELECT FROM pg_partition_ancestors(TG_RELID) AS a (relid) WHERE relid = {source}())",
+            foreign=foreign, source=source,
+        )  # fmt: skip
     text = fill(
         "\nBEGIN\n"
-        "  IF TG_RELID <> {source}() THEN\n"
+        "  IF to_regprocedure({guard}) IS NULL THEN\n"
+        "    RETURN NULL;\n"
+        "  END IF;\n"
+        "  IF {foreign} THEN\n"
         "    RAISE insufficient_privilege USING MESSAGE = {message};\n"
         "  END IF;\n"
         "  {body};\n"
         "  RETURN NULL;\n"
         "END\n",
-        source=layout.object("source"),
+        guard=literal(layout.object("guard").as_string(None) + "()"),
+        foreign=foreign,
         message=literal(f'aggregate "{layout.name}": its capture functions serve its own source table only'),
         body=body,
     )
     sql = fill(
         "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER\n"
         "SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1\nAS {body}",
-        name=name, body=dollar_quoted(text),
+        name=layout.object(event), body=dollar_quoted(text),
     )  # fmt: skip
-    return Statement(f"captures {event.upper()}", sql)
-
-
-def _trigger(layout: Layout, event: str, timing: Composed, function: Identifier) -> Statement:
-    changed: Composable = SQL("")
-    if event == "update":
-        # The image, not the value: 1.0 and 1.00 are equal and make averages of different scale.
-        old, new = (
-            comma(fill("{r}.{c}", r=SQL(r), c=Identifier(c)) for c in layout.snapshot.source.used)
-            for r in ("OLD", "NEW")
-        )
-        changed = fill(" WHEN (record_image_ne(ROW({old}), ROW({new})))", old=old, new=new)
-    sql = fill(
-        "CREATE TRIGGER {name} {timing}{changed}\nEXECUTE FUNCTION {function}()",
-        name=Identifier(trigger_name(layout.schema, layout.name, event)),
-        timing=timing, changed=changed, function=function,
-    )  # fmt: skip
-    return Statement(f"on {event.upper()}", sql)
+    purpose = "captures each changed row" if event == "change" else f"captures {event.upper()}"
+    return Statement(purpose, sql)

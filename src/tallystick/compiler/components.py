@@ -29,7 +29,7 @@ from tallystick.declare.sqltext import Measure, Shape
 from tallystick.errors import DeclarationError
 
 _Part = TypeVar("_Part")
-Sign = OneOf["insert", "delete", "update"]
+Sign = OneOf["insert", "delete", "change"]
 SMALL_INTEGERS = frozenset({"smallint", "integer"})
 INTEGERS = SMALL_INTEGERS | {"bigint"}
 FLOATS = frozenset({"real", "double precision"})
@@ -56,9 +56,9 @@ class Additive:
     value: Composable | None = None
 
     def gathered(self, sign: Sign) -> Composed:
-        """The change of this component by the rows of one statement. An update's rows carry a weight `w`."""
+        """The change of this component by rows that came, that went, or (with a weight `w`) both."""
         call: Composable = SQL("count(*)") if self.value is None else fill("sum({value})", value=self.value)
-        if sign == "update":
+        if sign == "change":
             came = filtered(call, self.condition, SQL("w > 0"))
             went = filtered(call, self.condition, SQL("w < 0"))
             return fill("coalesce({came}, 0) - coalesce({went}, 0)", came=came, went=went)

@@ -1,7 +1,8 @@
 """Fold and rebuild: one function each.
 
 A fold has two statements, each with a snapshot of its own: the first clears what a TRUNCATE has made void, the second
-folds, and does nothing if a marker has arrived between them.
+folds, and does nothing if a marker has arrived between them, or a partition that is not counted yet. Before them come
+the hashes, if another major version of PostgreSQL has computed them (after pg_upgrade).
 
 A fold takes *all* deltas it sees. That is what lets it settle extremes: a snapshot that holds the delete of a row holds
 its insert too, so nothing that a later fold will see can have gone already. What commits meanwhile is simply not
@@ -16,9 +17,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.components import Facet
 from tallystick.compiler.layout import Layout, dotted
-from tallystick.compiler.text import Statement, comma, conjunction, fill, filtered, literal, private
-
-_SETTINGS = SQL("SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off")
+from tallystick.compiler.partitions import list_partitions
+from tallystick.compiler.text import SETTINGS, Statement, comma, conjunction, fill, filtered, literal, private
 
 
 def folding_statements(layout: Layout) -> Iterator[Statement]:
@@ -27,15 +27,16 @@ def folding_statements(layout: Layout) -> Iterator[Statement]:
         "adds all visible deltas to the state; returns deltas consumed and groups written",
         fill(
             "CREATE FUNCTION {f}(OUT deltas bigint, OUT groups bigint) LANGUAGE sql {settings}\n"
-            "BEGIN ATOMIC\n{clear};\n{fold};\nEND",
-            f=layout.object("fold"), settings=_SETTINGS, clear=_clear_after_reset(layout), fold=_fold(layout),
+            "BEGIN ATOMIC\n{body};\nEND",
+            f=layout.object("fold"), settings=SETTINGS,
+            body=SQL(";\n").join([*_hash_again(layout), _clear_after_reset(layout), _fold(layout)]),
         ),
     )  # fmt: skip
     yield Statement(
         "computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction",
         fill(
             "CREATE FUNCTION {f}() RETURNS bigint LANGUAGE sql {settings}\nBEGIN ATOMIC\n{body};\nEND",
-            f=layout.object("rebuild"), settings=_SETTINGS, body=SQL(";\n").join(_rebuild(layout)),
+            f=layout.object("rebuild"), settings=SETTINGS, body=SQL(";\n").join(_rebuild(layout)),
         ),
     )  # fmt: skip
     yield private(layout.object(name) for name in ("fold", "rebuild"))
@@ -45,29 +46,64 @@ def _tables(layout: Layout) -> list[Identifier]:
     return [layout.object("state"), *(layout.object(f"facet{facet.index}") for facet in layout.parts.facets)]
 
 
+def _hash_again(layout: Layout) -> Iterator[Composed]:
+    """A generated column is computed anew when a column that it is made of is written."""
+    columns = [(layout.object("state"), layout.keys)]
+    columns += [(layout.object(f"facet{f.index}"), [*layout.keys, f.value]) for f in layout.parts.facets]
+    for table, hashed in columns:
+        if hashed:
+            yield fill(
+                "  UPDATE {table} SET {c} = {c} WHERE NOT (SELECT {current} FROM {watermark})",
+                table=table, c=hashed[0], current=layout.is_current(), watermark=layout.watermark(),
+            )  # fmt: skip
+
+
 def _clear_after_reset(layout: Layout) -> Composed:
     """After a TRUNCATE: state, older deltas and marker go together."""
-    deletes = [
+    steps = [
         fill("{name} AS (DELETE FROM {table} WHERE (SELECT epoch FROM marker) IS NOT NULL)", name=name, table=table)
         for name, table in ((Identifier(f"void{i}"), table) for i, table in enumerate(_tables(layout)))
     ]
+    if layout.snapshot.mirror is not None:
+        emptied = fill("SELECT {k} FROM {state} WHERE (SELECT epoch FROM marker) IS NOT NULL",
+                       k=comma(layout.keys), state=layout.object("state"))  # fmt: skip
+        steps.append(_to_mirror(layout, emptied))
     return fill(
-        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {reset} WHERE aggregate = {name}),\n  {deletes},\n"
+        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {markers}),\n  {steps},\n"
         "  void AS (DELETE FROM {delta} WHERE epoch < (SELECT epoch FROM marker))\n"
         "  DELETE FROM {reset} WHERE aggregate = {name} AND epoch <= (SELECT epoch FROM marker)",
-        reset=layout.own("reset"), name=literal(layout.name), deletes=SQL(",\n  ").join(deletes),
-        delta=layout.object("delta"),
+        markers=layout.markers(), reset=layout.own("reset"), name=literal(layout.name),
+        steps=SQL(",\n  ").join(steps), delta=layout.object("delta"),
+    )  # fmt: skip
+
+
+def _to_mirror(layout: Layout, keys: Composable) -> Composed:
+    return fill(
+        "to_mirror AS (INSERT INTO {mirror} ({k}) {keys})",
+        mirror=layout.object("mirror"), k=comma(layout.keys), keys=keys,
+    )  # fmt: skip
+
+
+def _raise_floor(layout: Layout, folded: Composable) -> Composed:
+    """Whatever is older than our snapshot is folded now. A folder is never older than the floor that it sets."""
+    return fill(
+        "UPDATE {table} SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()),"
+        " folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000"
+        " WHERE aggregate = {name} AND {folded}",
+        table=layout.own("watermark"), name=literal(layout.name), folded=folded,
     )  # fmt: skip
 
 
 def _fold(layout: Layout) -> Composed:
     parts = layout.parts
+    can_fold = conjunction([fill("NOT {reset}", reset=layout.is_reset()), *layout.is_whole()])
+    did_fold = fill(
+        "((NOT {current} AND {can_fold}) OR EXISTS (SELECT FROM gone))", current=layout.is_current(), can_fold=can_fold
+    )
     steps: list[Composable] = [
-        fill(
-            "gone AS (DELETE FROM {delta} WHERE NOT {reset} RETURNING *)",
-            delta=layout.object("delta"), reset=layout.is_reset(),
-        )
-    ]  # fmt: skip
+        fill("gone AS (DELETE FROM {delta} WHERE {c} RETURNING *)", delta=layout.object("delta"), c=can_fold),
+        fill("floor AS ({update})", update=_raise_floor(layout, did_fold)),
+    ]
     for facet in parts.facets:
         steps += _fold_facet(layout, facet)
     steps += [_gathered(layout), _met(layout), _next(layout)]
@@ -75,6 +111,8 @@ def _fold(layout: Layout) -> Composed:
     columns += [extreme.kept for extreme in parts.extremes]
     columns += [facet.distinct for facet in parts.facets]
     steps += _written(layout.object("state"), SQL("next"), "state", [*layout.narrow_column(), *layout.keys], columns)
+    if layout.snapshot.mirror is not None:
+        steps.append(_to_mirror(layout, fill("SELECT {k} FROM next", k=comma(layout.keys))))
     return fill(
         "  WITH {steps}\n  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next)",
         steps=SQL(",\n  ").join(steps),
@@ -222,6 +260,10 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
     for table in [*_tables(layout), layout.object("delta")]:
         yield fill("  DELETE FROM {table}", table=table)
     yield fill("  DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
+    yield fill("  {update}", update=_raise_floor(layout, SQL("true")))
+    if layout.snapshot.source.is_partitioned:
+        yield fill("  DELETE FROM {listed}", listed=layout.listed())
+        yield fill("  {all}", all=list_partitions(layout, SQL("true")))
     rows = fill("{rows} AS r", rows=layout.source_rows())
     for facet in parts.facets:
         present = conjunction(

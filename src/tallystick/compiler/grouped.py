@@ -7,10 +7,12 @@ Objects of an aggregate `x` in the schema of the installation:
   It names columns by the parsed references that PostgreSQL keeps, so renaming or moving the table changes nothing;
 - `x__state`, `x__facet<i>`: folded components per group, and rows per distinct value;
 - `x__delta`: appended signed changes;
-- `x__insert()`, `x__update()`, `x__delete()`, `x__truncate()`: capture, in the writer's transaction;
+- `x__insert()`, `x__delete()`, `x__change()`, `x__truncate()`: capture, in the writer's transaction; `x__guard()`;
 - `x__settled`, `x__changed`: views of the groups without and with unfolded deltas; `x__kept`: both;
 - `x__front`, `x__rest`: the same under the switch, `x__rest` with the direct half; `x`: both, what readers use;
-- `x__fold()`, `x__rebuild()`: deltas into state; state from the source.
+- `x__fold()`, `x__rebuild()`: deltas into state; state from the source;
+- `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source;
+- `x__mirror`, `x__note()`, `x__copy()`: copies in a parent table, if there are any.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from tallystick.compiler.capture import capture_statements
 from tallystick.compiler.folding import folding_statements
 from tallystick.compiler.layout import Layout
+from tallystick.compiler.mirror import mirror_statements, mirror_table
+from tallystick.compiler.partitions import partition_statements
 from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.text import Statement, canonical, comma, fill
 from tallystick.compiler.views import view_statements
@@ -56,6 +60,10 @@ def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) ->
     layout = Layout.of(name, schema, shape, snapshot)
     functions, triggers = capture_statements(layout)
     objects = [_direct(layout), *_tables(layout), *functions, *view_statements(layout), *folding_statements(layout)]
+    if snapshot.source.is_partitioned:
+        objects += partition_statements(layout)
+    if snapshot.mirror is not None:
+        objects += mirror_statements(layout, snapshot.mirror)
     return Compiled(tuple(objects), tuple(triggers))
 
 
@@ -92,7 +100,9 @@ def _tables(layout: Layout) -> Iterator[Statement]:
     state += [fill("{c} bigint", c=facet.distinct) for facet in parts.facets]
     yield Statement("folded components of each group", _table(unlogged, layout.object("state"), state, SQL("")))
 
-    delta: list[Composable] = [SQL("epoch bigint NOT NULL"), *narrow]
+    delta: list[Composable] = [SQL("epoch bigint NOT NULL"), SQL("xact xid8 NOT NULL DEFAULT pg_current_xact_id()")]
+    delta += [SQL("partition regclass NOT NULL")] if layout.snapshot.source.is_partitioned else []
+    delta += narrow
     delta += [SQL("facet smallint NOT NULL")] if parts.facets else []
     delta += [*keys, SQL("n bigint NOT NULL"), *additive]
     for extreme in parts.extremes:
@@ -117,8 +127,12 @@ def _tables(layout: Layout) -> Iterator[Statement]:
         yield Statement("rows per distinct value of each group", _table(unlogged, table, columns, SQL("")))
         yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=table))
     yield Statement("finds a group when folding", fill("CREATE INDEX ON {table} (h)", table=layout.object("state")))
+    if layout.snapshot.mirror is not None:
+        yield mirror_table(layout)
     if layout.shape.keys:
         yield from _key_indexes(layout)
+    else:
+        yield Statement("finds the unfolded", fill("CREATE INDEX ON {t} (xact)", t=layout.object("delta")))
 
 
 def _hash(layout: Layout, columns: Sequence[Composable]) -> Composed:
@@ -128,19 +142,23 @@ def _hash(layout: Layout, columns: Sequence[Composable]) -> Composed:
 
 def _key_indexes(layout: Layout) -> Iterator[Statement]:
     where = SQL(" WHERE narrow") if layout.has_wide_keys else SQL("")
-    for table in ("state", "delta"):
+    tables: list[tuple[str, list[Composable]]] = [("state", []), ("delta", [SQL("xact")])]
+    for table, last in tables:
         yield Statement(
             f"finds a group's {table} when reading",
             fill(
                 "CREATE INDEX ON {table} ({keys}){where}",
-                table=layout.object(table), keys=comma(layout.keys), where=where,
+                table=layout.object(table), keys=comma([*layout.keys, *last]), where=where,
             ),
         )  # fmt: skip
         if layout.has_wide_keys:
             yield Statement(
                 f"lists the {table} of groups whose key is too wide for a B-tree",
-                fill("CREATE INDEX ON {table} (narrow) WHERE NOT narrow", table=layout.object(table)),
-            )
+                fill(
+                    "CREATE INDEX ON {table} ({first}) WHERE NOT narrow",
+                    table=layout.object(table), first=comma(last or [SQL("narrow")]),
+                ),
+            )  # fmt: skip
     for result in layout.parts.results:
         if result.can_rank:
             yield Statement(

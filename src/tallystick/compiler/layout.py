@@ -82,10 +82,10 @@ class Layout:
             filter=fill(" FILTER (WHERE {f})", f=canonical(measure.filter)) if measure.filter else SQL(""),
         )
 
-    def from_where(self) -> Composed:
+    def from_where(self, table: Composable | None = None) -> Composed:
         return fill(
             "FROM {source} AS {alias}{where}",
-            source=canonical(self.shape.source),
+            source=table or canonical(self.shape.source),
             alias=Identifier(self.shape.alias),
             where=self.where(),
         )
@@ -106,9 +106,9 @@ class Layout:
         """Arguments and filters: all columns of a source row beside its group key."""
         return [*self.parts.arguments, *self.parts.filters]
 
-    def source_rows(self) -> Composed:
-        """The source as rows of key, arguments and filters."""
-        return fill("(SELECT {items} {source})", items=self.row_items(), source=self.from_where())
+    def source_rows(self, table: Composable | None = None) -> Composed:
+        """The source, or a partition of it, as rows of key, arguments and filters."""
+        return fill("(SELECT {items} {source})", items=self.row_items(), source=self.from_where(table))
 
     def hash_of(self, *columns: Composable) -> Composed:
         """64 bits that agree for equal rows, whatever their spelling (1.0 and 1.00, -0 and 0)."""
@@ -155,8 +155,12 @@ class Layout:
         return conjunction(fill("{k} IS NOT NULL", k=dotted(table, key)) for key in self.keys)
 
     def is_reset(self) -> Composed:
+        return fill("EXISTS (SELECT FROM {markers})", markers=self.markers())
+
+    def markers(self) -> Composed:
+        """What TRUNCATE of the whole source has left."""
         return fill(
-            "EXISTS (SELECT FROM {reset} WHERE aggregate = {name})", reset=self.own("reset"), name=literal(self.name)
+            "{reset} WHERE aggregate = {name} AND partition IS NULL", reset=self.own("reset"), name=literal(self.name)
         )
 
     def alive(self) -> Composed:
@@ -165,18 +169,60 @@ class Layout:
 
     def current_epoch(self) -> Composed:
         """Deltas of a lower epoch are void."""
+        return fill("epoch >= coalesce((SELECT max(epoch) FROM {markers}), 0)", markers=self.markers())
+
+    def unfolded(self) -> Composed:
+        """No fold that we see has consumed the delta. Spares readers the dead ones that an old snapshot keeps.
+
+        The upper bound, the greatest there is, tells the planner of a range, of which it expects few rows.
+        """
         return fill(
-            "epoch >= coalesce((SELECT max(epoch) FROM {reset} WHERE aggregate = {name}), 0)",
-            reset=self.own("reset"),
-            name=literal(self.name),
+            "xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM {watermark}), '0')"
+            " AND '18446744073709551615'",
+            watermark=self.watermark(),
         )
 
-    def serving(self) -> Composed:
-        return fill(
-            "(SELECT serving FROM {aggregate} WHERE name = {name})",
-            aggregate=self.own("aggregate"),
-            name=literal(self.name),
-        )
+    def watermark(self) -> Composed:
+        return fill("{table} WHERE aggregate = {name}", table=self.own("watermark"), name=literal(self.name))
+
+    def is_kept(self) -> Composed:
+        """Readers are to be served by the kept half."""
+        conditions = [
+            fill(
+                "(SELECT serving FROM {aggregate} WHERE name = {name}) = 'kept'",
+                aggregate=self.own("aggregate"), name=literal(self.name),
+            )
+        ]  # fmt: skip
+        if self.parts.facets:
+            conditions.append(fill("(SELECT {current} FROM {w})", current=self.is_current(), w=self.watermark()))
+        return conjunction([*conditions, *self.is_whole()])
+
+    def is_current(self) -> SQL:
+        """Hashes were computed by this major version of PostgreSQL, for a row of the watermark."""
+        return SQL("major = current_setting('server_version_num')::integer / 10000")
+
+    def is_whole(self) -> list[Composed]:
+        """The partitions that are counted are those that the source has, and none of them was truncated alone."""
+        if not self.snapshot.source.is_partitioned:
+            return []
+        return [
+            fill(
+                "NOT EXISTS (SELECT FROM {reset} WHERE aggregate = {name} AND partition IS NOT NULL AND {epoch})",
+                reset=self.own("reset"), name=literal(self.name), epoch=self.current_epoch(),
+            ),
+            fill(
+                "(SELECT array_agg(ROW(inhrelid, xmin) ORDER BY inhrelid) FROM pg_inherits"
+                " WHERE NOT inhdetachpending AND (inhparent = {source}::regclass"
+                " OR inhparent IN (SELECT relation FROM {listed})))"
+                " IS NOT DISTINCT FROM"
+                " (SELECT array_agg(ROW(relation::oid, attached) ORDER BY relation::oid) FROM {listed})",
+                source=literal(self.snapshot.source.name), listed=self.listed(),
+            ),
+        ]  # fmt: skip
+
+    def listed(self) -> Composed:
+        """The partitions that are counted."""
+        return fill("{table} WHERE aggregate = {name}", table=self.own("partition"), name=literal(self.name))
 
 
 def dotted(table: Composable, name: Composable) -> Composed:

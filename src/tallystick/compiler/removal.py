@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from psycopg.sql import Identifier
 
@@ -11,51 +11,61 @@ from tallystick.declare.names import internal_name, trigger_name
 from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
-CAPTURED = ("insert", "update", "delete", "truncate")
-FUNCTIONS = ("fold", "rebuild", *CAPTURED, "row", "source")
+FUNCTIONS = ("fold", "rebuild", "guard", "insert", "delete", "change", "truncate", "row", "source")
+OF_PARTITIONS = ("adopt", "release")
+OF_MIRROR = ("note", "copy")
+EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
 
-def trigger_names(schema: str, name: str, *, uses_columns: bool) -> list[str]:
-    """The triggers that an aggregate needs on its source."""
-    return [trigger_name(schema, name, event) for event in CAPTURED if event != "update" or uses_columns]
+def expected_triggers(schema: str, name: str, *, uses_columns: bool, is_partitioned: bool) -> dict[str, str]:
+    """The triggers that an aggregate needs on its source, each with its `tgenabled`."""
+    enabled = {"insert": "O", "delete": "O", "insert_row": "R", "delete_row": "R"}
+    if is_partitioned:
+        enabled = {"insert": "A", "delete": "A"}
+    enabled |= {"update": "A", "truncate": "A"} if uses_columns else {"truncate": "A"}
+    return {trigger_name(schema, name, event): letter for event, letter in enabled.items()}
 
 
-def object_names(name: str, shape: Shape, *, uses_columns: bool) -> tuple[list[str], list[str]]:
-    """The relations and the functions that an aggregate always has."""
+def object_names(name: str, shape: Shape, *, is_partitioned: bool, has_mirror: bool) -> tuple[list[str], list[str]]:
+    """The relations and the functions that an aggregate needs."""
     views = VIEWS if shape.keys else ("kept", "direct")
     relations = [name, *(internal_name(name, suffix) for suffix in (*views, "state", "delta"))]
-    return relations, [internal_name(name, suffix) for suffix in FUNCTIONS if suffix != "update" or uses_columns]
+    functions = [suffix for suffix in FUNCTIONS if not (is_partitioned and suffix in ("insert", "delete"))]
+    functions += OF_PARTITIONS if is_partitioned else ()
+    functions += OF_MIRROR if has_mirror else ()
+    relations += [internal_name(name, "mirror")] if has_mirror else []
+    return relations, [internal_name(name, suffix) for suffix in functions]
 
 
 def table_names(name: str, shape: Shape) -> list[str]:
     """All tables that an aggregate may have."""
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
-    return [internal_name(name, suffix) for suffix in ("delta", "state", *facets)]
+    return [internal_name(name, suffix) for suffix in ("delta", "state", "mirror", *facets)]
 
 
-def removal_statements(name: str, schema: str, shape: Shape, source: str | None) -> Iterator[Statement]:
+def function_names(name: str) -> list[str]:
+    """All functions that an aggregate may have."""
+    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_PARTITIONS, *OF_MIRROR)]
+
+
+def removal_statements(
+    name: str, schema: str, shape: Shape, triggers: Sequence[tuple[str, str]]
+) -> Iterator[Statement]:
     """Drop everything of an aggregate but its row in the table of aggregates.
 
     Args:
-        source: the source as PostgreSQL prints it, None if it is gone.
+        triggers: each with its table as PostgreSQL prints it.
     """
-    if source is not None:
-        for event in CAPTURED:
-            trigger = Identifier(trigger_name(schema, name, event))
-            yield Statement(
-                f"stops capturing {event.upper()}",
-                fill("DROP TRIGGER IF EXISTS {t} ON {source}", t=trigger, source=canonical(source)),
-            )
-    for suffix in FUNCTIONS:
-        yield Statement(
-            "a function",
-            fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, internal_name(name, suffix))),
-        )
+    for table, trigger in triggers:
+        yield Statement("stops capturing", fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
+    for function in function_names(name):
+        yield Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
     for view in (name, *(internal_name(name, suffix) for suffix in VIEWS)):
         yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
     for table in table_names(name, shape):
         yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))
-    yield Statement(
-        "its reset markers",
-        fill("DELETE FROM {r} WHERE aggregate = {n}", r=Identifier(schema, "reset"), n=literal(name)),
-    )
+    for own in ("reset", "watermark", "partition"):
+        yield Statement(
+            f"its rows in {own}",
+            fill("DELETE FROM {t} WHERE aggregate = {n}", t=Identifier(schema, own), n=literal(name)),
+        )

@@ -34,18 +34,40 @@ class Source:
         name: qualified and quoted, as PostgreSQL prints it.
         used: names of the columns that the declaration reads, in the table's order.
         unlogged: the table is not crash-safe, so what is kept of it need not be either.
+        partitions: of a partitioned table those that hold rows, by name as PostgreSQL prints it; else None.
     """
 
     name: str
     used: tuple[str, ...]
     unlogged: bool = False
+    partitions: tuple[str, ...] | None = None
+
+    @property
+    def is_partitioned(self) -> bool:
+        return self.partitions is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where measures are copied to.
+
+    Attributes:
+        table: the parent table, qualified and quoted.
+        keys: names of its columns that equal the group keys, in their order.
+        columns: names of the columns that take a copy, by measure.
+    """
+
+    table: str
+    keys: tuple[str, ...]
+    columns: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Types of the group keys, of each distinct argument text, and of the measures, beside the source."""
+    """Types of the group keys, of each distinct argument text, and of the measures, beside source and mirror."""
 
     source: Source
     keys: tuple[ColumnType, ...]
     arguments: dict[str, ColumnType]
     measures: tuple[ColumnType, ...]
+    mirror: Mirror | None = None

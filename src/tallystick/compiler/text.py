@@ -62,8 +62,12 @@ def dollar_quoted(body: Composed) -> Composed:
     return Composed([canonical(f"${tag}$"), body, canonical(f"${tag}$")])
 
 
-def literal(value: str | int) -> Literal:
+def literal(value: str | int | None) -> Literal:
     return Literal(value)
+
+
+SETTINGS = SQL("SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off")
+"""Of functions that maintain: names resolve in pg_catalog only, floats have all their digits, all rows are seen."""
 
 
 def private(functions: Iterable[Composable]) -> Statement:

@@ -64,12 +64,12 @@ def _union(layout: Layout, views: list[tuple[Identifier, Composable | None]]) ->
 
 def _switched(layout: Layout, kept: Identifier, direct: Identifier) -> Composed:
     """The kept view while the switch says kept, the direct one otherwise; a one-time filter turns either off."""
-    is_direct = fill("{serving} IS DISTINCT FROM 'kept'", serving=layout.serving())
+    is_direct = fill("({kept}) IS NOT TRUE", kept=layout.is_kept())
     return _union(layout, [(kept, _is_kept(layout)), (direct, is_direct)])
 
 
 def _is_kept(layout: Layout) -> Composed:
-    return fill("{serving} = 'kept' AND {leader}", serving=layout.serving(), leader=_LEADER)
+    return fill("{kept} AND {leader}", kept=layout.is_kept(), leader=_LEADER)
 
 
 def _settled(layout: Layout, tail: Composable) -> Composed:
@@ -90,7 +90,7 @@ def _touched(layout: Layout, tail: Composable) -> Composed:
     return fill(
         "EXISTS (SELECT FROM {deltas} AS d WHERE {same}{tail})",
         tail=tail,
-        deltas=_split_by_width(layout, layout.object("delta"), []),
+        deltas=_deltas(layout, []),
         same=layout.equal_keys(_DELTA, _STATE, null_safe=False),
     )
 
@@ -123,17 +123,19 @@ def _finals(layout: Layout) -> Composed:
     return comma(fill("{value} AS {name}", value=values[name], name=Identifier(name)) for name in layout.shape.columns)
 
 
-def _split_by_width(layout: Layout, table: Composable, conditions: list[Composable]) -> Composed:
-    """A table as a subquery whose two halves each meet an index of theirs."""
-    if not layout.has_wide_keys and not conditions:
-        return Composed([table])
+def _deltas(layout: Layout, conditions: list[Composable]) -> Composed:
+    """Unfolded deltas as a subquery; of a key that may be wide, two halves that each meet an index of theirs."""
     halves = [[SQL("narrow")], [SQL("NOT narrow")]] if layout.has_wide_keys else [[]]
     return fill(
         "({rows})",
         rows=SQL(" UNION ALL ").join(
-            fill("SELECT * FROM {table} WHERE {c}", table=table, c=conjunction([*half, *conditions])) for half in halves
+            fill(
+                "SELECT * FROM {table} WHERE {c}",
+                table=layout.object("delta"), c=conjunction([*half, layout.unfolded(), *conditions]),
+            )
+            for half in halves
         ),
-    )
+    )  # fmt: skip
 
 
 def _combined(layout: Layout, state: Composable) -> Composed:
@@ -189,10 +191,7 @@ def _parts(layout: Layout, state: Composable) -> Iterator[Composed]:
     items += [SQL("NULL::bigint") for _ in parts.facets]
     valid: list[Composable] = [layout.current_epoch()]
     main = [*valid, SQL("facet = 0")] if parts.facets else valid
-    yield fill(
-        "    SELECT {items} FROM {delta} AS d",
-        items=comma(items), delta=_split_by_width(layout, layout.object("delta"), main),
-    )  # fmt: skip
+    yield fill("    SELECT {items} FROM {delta} AS d", items=comma(items), delta=_deltas(layout, main))
     for facet in parts.facets:
         yield _facet_part(layout, facet.index, valid)
 
@@ -211,9 +210,7 @@ def _facet_part(layout: Layout, index: int, valid: list[Composable]) -> Composed
         "    SELECT {items} FROM (SELECT {columns}, sum(n)::bigint AS n FROM {delta} AS d GROUP BY {columns}) AS t\n"
         "    LEFT JOIN {table} AS f ON f.h = {hash} AND {same} AND NOT {reset}",
         items=comma(items), columns=comma(columns),
-        delta=_split_by_width(
-            layout, layout.object("delta"), [*valid, fill("facet = {i}", i=literal(index))]
-        ),
+        delta=_deltas(layout, [*valid, fill("facet = {i}", i=literal(index))]),
         table=layout.object(f"facet{index}"),
         hash=layout.hash_of(*(dotted(SQL("t"), c) for c in columns)),
         same=layout.same(SQL("f"), SQL("t"), columns), reset=layout.is_reset(),

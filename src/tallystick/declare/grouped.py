@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Select
@@ -10,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
 from sqlalchemy.types import TypeEngine
 
+from tallystick.declare.mirror import mirrored
 from tallystick.declare.names import checked_name
 from tallystick.declare.reads import GroupReads, halves
 from tallystick.declare.sqltext import Shape, shape_of
@@ -25,15 +27,24 @@ class Grouped(GroupReads):
         schema: of the installation.
         definition: the declared query as SQL.
         shape: the declared query taken apart.
+        mirror: the parent's columns that take copies of measures, if there are any.
         table: the view that readers use, with the declared columns.
         direct: the same reads over the source.
     """
 
-    def __init__(self, name: str, declared: Select[*tuple[Any, ...]] | str, *, schema: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        declared: Select[*tuple[Any, ...]] | str,
+        *,
+        schema: str,
+        mirror: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = checked_name(name)
         self.schema = schema
         self.definition = _text_of(name, declared)
         self.shape: Shape = shape_of(name, self.definition)
+        self.mirror = mirrored(name, self.shape, mirror) if mirror else None
         types: dict[str, TypeEngine[Any]] = {}
         if not isinstance(declared, str):
             types = {column.name: column.type for column in declared.selected_columns if hasattr(column, "name")}
@@ -42,8 +53,10 @@ class Grouped(GroupReads):
 
     @property
     def fingerprint(self) -> str:
-        """What tells two declarations apart: the SHA-256 of the declared query's tokens, in hexadecimal."""
+        """What tells two declarations apart: the SHA-256 of query and mirror, in hexadecimal."""
         tokens = " ".join(token.text for token in tokenize(self.definition))
+        if self.mirror is not None:
+            tokens += f" {self.mirror.table} {sorted(self.mirror.columns.items())}"
         return hashlib.sha256(tokens.encode()).hexdigest()
 
     def __repr__(self) -> str:

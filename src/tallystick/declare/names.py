@@ -9,7 +9,7 @@ from tallystick.errors import DeclarationError, UsageError
 LIMIT_BYTES = 63
 """PostgreSQL cuts longer identifiers, silently."""
 
-_OWN_TABLES = frozenset({"aggregate", "reset", "layout", "epoch"})
+_OWN_TABLES = frozenset({"aggregate", "reset", "layout", "epoch", "watermark", "partition"})
 
 
 def checked_name(name: str) -> str:

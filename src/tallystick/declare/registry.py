@@ -27,17 +27,15 @@ class Registry:
         Args:
             name: of the aggregate; its view in the schema gets this name. At most 63 bytes.
             select: the query, as a SQLAlchemy select over ORM classes or tables, or as SQL text.
-            mirror: not supported yet.
+            mirror: columns of a parent table that take copies of measures: `{"messages": Chat.message_count}`. The
+                group keys find the parent, by a foreign key or its primary key. Copies are eventual: the fold makes
+                them; the view stays the exact answer.
         Raises:
             DeclarationError: the name is taken, or the query's shape rules out keeping it.
         """
-        if mirror is not None:
-            raise DeclarationError(
-                f'aggregate "{name}": mirror is not supported yet.', hint="Read the view, or join it with .lateral()."
-            )
         if name in self._aggregates:
             raise DeclarationError(f'aggregate "{name}" is declared twice.', hint="Give each aggregate its own name.")
-        aggregate = Grouped(name, select, schema=self.schema)
+        aggregate = Grouped(name, select, schema=self.schema, mirror=mirror)
         self._aggregates[name] = aggregate
         return aggregate
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from psycopg.sql import Identifier
+from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.removal import object_names, trigger_names
+from tallystick.compiler.removal import expected_triggers, object_names
 from tallystick.compiler.text import canonical, fill
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import shape_of
-from tallystick.store import aggregates, catalog
+from tallystick.store import aggregates, catalog, partitions
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, one_row, transaction
 
 LONG_BACKLOG = 100_000
+_FIRES = {
+    "D": "is disabled",
+    "O": "fires in ordinary sessions only",
+    "R": "fires for replicated changes only",
+    "A": "fires for replicated changes too",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +84,18 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
     shape = shape_of(name, found.definition)
     direct = catalog.qualified(schema, internal_name(name, "direct"))
     uses_columns = bool(catalog.view_used_columns(cursor, direct, found.source_oid))
-    for what in catalog.missing(cursor, schema, *object_names(name, shape, uses_columns=uses_columns)):
+    needed = object_names(name, shape, is_partitioned=found.is_partitioned, has_mirror=found.mirror is not None)
+    for what in catalog.missing(cursor, schema, *needed):
         yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', rebuild)
-    expected = trigger_names(schema, name, uses_columns=uses_columns)
-    for trigger in expected:
-        if trigger not in triggers:
-            yield Finding("error", name, f'trigger "{trigger}" is missing on {found.source}', rebuild)
-        elif triggers[trigger] in ("D", "R"):
-            state = "disabled" if triggers[trigger] == "D" else "for replicated changes only"
-            yield Finding(
-                "error", name, f'trigger "{trigger}" is {state} on {found.source}',
-                _enable_trigger(found.source, trigger) + f"; then: tally backfill {name}",
-            )  # fmt: skip
+    expected = expected_triggers(schema, name, uses_columns=uses_columns, is_partitioned=found.is_partitioned)
+    yield from _triggers(name, found.source, expected, triggers, rebuild)
+    if found.is_partitioned:
+        yield from _partitions(cursor, schema, found, expected, rebuild)
     state = catalog.qualified(schema, internal_name(name, "state"))
     inherits, persistence, kept = catalog.source_state(cursor, found.source_oid, state)
-    if inherits or catalog.is_subscribed(cursor, found.source_oid):
-        what = "is part of an inheritance or partition tree" if inherits else "is fed by logical replication"
-        yield Finding(
-            "error", name, f"{found.source} {what}: not all of its changes are captured", f"tally uninstall {name}"
-        )
+    if inherits and not found.is_partitioned:
+        what = f"{found.source} is part of an inheritance tree: not all of its changes are captured"
+        yield Finding("error", name, what, f"tally uninstall {name}")
     if kept is not None and (persistence == "u") != (kept == "u"):
         yield Finding("error", name, f"{found.source} and its state are not both logged", rebuild)
     if found.phase == "building":
@@ -111,6 +110,34 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
         yield Finding("advice", name, f"{backlog:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
 
 
-def _enable_trigger(table: str, trigger: str) -> str:
-    statement = fill("ALTER TABLE {t} ENABLE TRIGGER {g}", t=canonical(table), g=Identifier(trigger))
+def _triggers(
+    name: str, table: str, expected: dict[str, str], actual: dict[str, str], rebuild: str
+) -> Iterator[Finding]:
+    """What a table lacks of the triggers that it needs."""
+    for trigger, enabled in expected.items():
+        if trigger not in actual:
+            yield Finding("error", name, f'trigger "{trigger}" is missing on {table}', rebuild)
+        elif actual[trigger] != enabled:
+            yield Finding(
+                "error", name, f'trigger "{trigger}" on {table} {_FIRES[actual[trigger]]}, and should not',
+                _enable_trigger(table, trigger, enabled) + f"; then: tally backfill {name}",
+            )  # fmt: skip
+
+
+def _partitions(
+    cursor: Cursor, schema: str, found: Installed, expected: dict[str, str], rebuild: str
+) -> Iterator[Finding]:
+    if found.phase == "kept":
+        for difference in partitions.differences(cursor, schema, found):
+            command = "fold" if difference.what == "new" else "backfill"
+            what = f"serves from its source: {difference}"
+            yield Finding("error", found.name, what, f"tally {command} {found.name}")
+    for leaf in catalog.leaves(cursor, found.source_oid):
+        if partitions.is_listed(cursor, schema, found.name, leaf.oid):
+            yield from _triggers(found.name, leaf.name, expected, catalog.triggers(cursor, leaf.oid), rebuild)
+
+
+def _enable_trigger(table: str, trigger: str, enabled: str) -> str:
+    how = {"O": SQL(""), "A": SQL("ALWAYS "), "R": SQL("REPLICA ")}[enabled]
+    statement = fill("ALTER TABLE {t} ENABLE {how}TRIGGER {g}", t=canonical(table), how=how, g=Identifier(trigger))
     return statement.as_string(None)

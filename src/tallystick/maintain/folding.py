@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from psycopg.sql import Identifier
@@ -10,31 +11,40 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
-from tallystick.errors import FoldLocked
+from tallystick.maintain import mirror, partitions
+from tallystick.maintain.mirror import BATCH
+from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks
-from tallystick.store.connection import RETRYABLE, lift_timeouts, one_row, transaction
-
-ATTEMPTS = 100
-PAUSE_S = 0.1
+from tallystick.store.aggregates import Installed
+from tallystick.store.connection import lift_timeouts, one_row, transaction
 
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """Deltas consumed (0 when idle), groups written, and how long it took in seconds."""
+    """Deltas consumed (0 when idle), groups written, and how long it took in seconds.
+
+    `copied` and `locked` count parents of a mirror: brought up to date, and left because somebody had them locked.
+    `adopted` names partitions that are counted from now on.
+    """
 
     aggregate: str
     deltas: int
     groups: int
     elapsed_s: float
+    copied: int = 0
+    locked: int = 0
+    adopted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillResult:
-    """Groups written, and how long it took in seconds."""
+    """Groups written, how long it took in seconds, and parents of a mirror: copied to, and left because locked."""
 
     aggregate: str
     groups: int
     elapsed_s: float
+    copied: int = 0
+    locked: int = 0
 
 
 def fold(engine: Engine, schema: str, name: str) -> FoldResult:
@@ -44,62 +54,76 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     any query over it. Deltas of transactions that have not committed yet stay for the
     next fold.
 
+    New partitions of the source are counted in first. Copies in a parent table are made afterwards, in transactions of
+    their own.
+
     Raises:
         NotInstalled: there is no such aggregate.
         FoldLocked: another session folds or rebuilds it; nothing was done.
+        NotWhole: a partition went, came or was emptied in a way that only a backfill can make up for.
     """
     started = time.perf_counter()
+    adopted = partitions.adopt_new(engine, schema, name)
     with transaction(engine) as cursor:
-        aggregates.get(cursor, schema, name)
+        found = aggregates.get(cursor, schema, name)
         # A statement of its own: the fold's snapshot must be younger than the lock.
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "fold"))
         deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
-    return FoldResult(name, deltas, groups, time.perf_counter() - started)
+    copied = mirror.copy(engine, schema, name) if found.mirror is not None else mirror.Copied(0, 0)
+    took = time.perf_counter() - started
+    return FoldResult(name, deltas, groups, took, copied.done, copied.locked, tuple(adopted))
 
 
-def backfill(engine: Engine, schema: str, name: str) -> BackfillResult:
+def backfill(
+    engine: Engine,
+    schema: str,
+    name: str,
+    *,
+    batch_size: int = BATCH,
+    skip_existing: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> BackfillResult:
     """Compute the state of one aggregate from its source in one snapshot, and let readers use it.
 
     Writers and readers wait for nothing meanwhile (TRUNCATE and ALTER TABLE do, as for any query): changes that commit
     during the backfill are deltas that its snapshot does not see. The snapshot is held as long as the direct query
-    takes, which holds VACUUM back.
+    takes, which holds VACUUM back. Then the copies in a parent table are made, if there are any.
 
+    Args:
+        batch_size: parents of a mirror in one transaction.
+        skip_existing: leave parents alone that have a value.
+        progress: is told how many parents each of these transactions has done.
     Raises:
         NotInstalled: there is no such aggregate.
         FoldLocked: another session folded or rebuilt it all the time; nothing was done.
+        NotWhole: a partition of the source cannot be counted.
     """
     started = time.perf_counter()
-    groups = _rebuild_patiently(engine, schema, name)
+    with transaction(engine) as cursor:
+        found = aggregates.get(cursor, schema, name)
+    if found.is_partitioned:
+        partitions.prepare(engine, schema, found)
+    groups = patiently(engine, lambda: _rebuild(engine, schema, found))
     with transaction(engine) as cursor:
         cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, "state"))))
-    return BackfillResult(name, groups, time.perf_counter() - started)
+    copied = mirror.Copied(0, 0)
+    if found.mirror is not None:
+        mirror.note_parents(engine, schema, name, skip_existing=skip_existing)
+        copied = mirror.copy(engine, schema, name, batch_size=batch_size, progress=progress)
+    return BackfillResult(name, groups, time.perf_counter() - started, copied.done, copied.locked)
 
 
-def _rebuild_patiently(engine: Engine, schema: str, name: str) -> int:
-    remaining = ATTEMPTS
-    while True:
-        try:
-            return _rebuild(engine, schema, name)
-        except (FoldLocked, *RETRYABLE):
-            # A fold is at work, or has taken deltas between our snapshot and our lock.
-            remaining -= 1
-            if remaining == 0:
-                raise
-            with transaction(engine) as cursor:
-                locks.pause(cursor, PAUSE_S)
-
-
-def _rebuild(engine: Engine, schema: str, name: str) -> int:
-    with transaction(engine) as cursor:
-        source = aggregates.get(cursor, schema, name).source
-    state = catalog.qualified(schema, internal_name(name, "state"))
+def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
+    name, state = found.name, catalog.qualified(schema, internal_name(found.name, "state"))
     with transaction(engine, snapshot=True) as cursor:
         # LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an
         # ALTER TABLE that writes the source anew and leaves it empty for older snapshots.
-        for lock in locks.for_rebuild(state, source):
+        for lock in locks.for_rebuild(state, found.source):
             cursor.execute(lock.sql)
+        if found.is_partitioned and found.source is not None:
+            locks.take_tree(cursor, found.source, found.source)
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))

@@ -19,6 +19,7 @@ from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import DeclarationError
+from tallystick.maintain.parent import mirror_of, parent_of
 from tallystick.store import catalog
 from tallystick.store.catalog import Relation
 from tallystick.store.connection import Cursor
@@ -27,7 +28,6 @@ _KINDS = {
     "v": "a view",
     "m": "a materialized view",
     "f": "a foreign table",
-    "p": "a partitioned table",
     "S": "a sequence",
 }
 
@@ -46,6 +46,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     probe = internal_name(aggregate.name, "probe")
     view = catalog.qualified(aggregate.schema, probe)
     _declare(cursor, aggregate, probe)
+    parent = parent_of(cursor, aggregate)
     cursor.execute(catalog.FIXED_PATH.sql)
     source = _source(cursor, aggregate, view)
     shape = shape_of(aggregate.name, catalog.view_text(cursor, view), canonical=True)
@@ -91,11 +92,14 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     arguments = dict(zip(_argument_texts(shape), (column.type for column in columns[count:]), strict=False))
     distinct = [arguments[measure.argument] for measure in shape.measures if measure.distinct and measure.argument]
     _refuse_unhashable(cursor, aggregate, [*(column.type for column in columns[:count]), *distinct])
+    used_names = tuple(name for name, _ in used)
+    partitions = tuple(leaf.name for leaf in _leaves(cursor, aggregate, source)) if source.kind == "p" else None
     snapshot = Snapshot(
-        Source(source.name, tuple(name for name, _ in used), unlogged=source.persistence == "u"),
+        Source(source.name, used_names, unlogged=source.persistence == "u", partitions=partitions),
         tuple(column.type for column in columns[:count]),
         arguments,
         measures,
+        mirror_of(cursor, aggregate, shape, source.name, parent, used_names) if parent is not None else None,
     )
     return shape, snapshot, source
 
@@ -145,11 +149,28 @@ def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
     what = _KINDS.get(source.kind)
     if source.kind == "r" and source.inherits:
         what = "part of an inheritance tree or a partition"
-    elif catalog.is_subscribed(cursor, source.oid):
-        what = "fed by logical replication"
     if what is not None:
         raise _not_capturable(aggregate, source.name, what)
     return source
+
+
+def _leaves(cursor: Cursor, aggregate: Grouped, source: Relation) -> list[Relation]:
+    leaves = catalog.leaves(cursor, source.oid)
+    for leaf in leaves:
+        why = why_not_counted(leaf)
+        if why is not None:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": partition {leaf.name} of {source.name} {why}.',
+                hint="Declare the aggregate over a table all of whose partitions are plain tables.",
+            )
+    return leaves
+
+
+def why_not_counted(leaf: Relation) -> str | None:
+    """Why a partition cannot be counted, None if it can."""
+    if leaf.kind != "r":
+        return f"is {_KINDS.get(leaf.kind, 'no plain table')}, whose changes cannot all be captured"
+    return "is UNLOGGED: a crash empties it, and not what was kept of it" if leaf.persistence == "u" else None
 
 
 def _not_capturable(aggregate: Grouped, source: str, what: str) -> DeclarationError:

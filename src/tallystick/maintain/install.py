@@ -7,34 +7,27 @@ everything is rolled back, and done again a little later.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import psycopg
 from sqlalchemy import Engine
 
 from tallystick.compiler.grouped import Compiled, compile_grouped
-from tallystick.compiler.removal import removal_statements, table_names
+from tallystick.compiler.removal import function_names, removal_statements, table_names
 from tallystick.compiler.text import Statement
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.sqltext import shape_of
-from tallystick.errors import DeclarationError, InstallError, SourceLocked
+from tallystick.errors import DeclarationError, InstallError
 from tallystick.maintain.inspect import inspect
+from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.locks import (
     against_writers,
     lock_installation,
-    pause,
     take_against_everyone,
     take_against_writers,
 )
-
-LOCK_ATTEMPTS = 20
-LOCK_PAUSE_S = 0.5
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ def install(engine: Engine, aggregate: Grouped) -> bool:
                 _run(cursor, aggregate.name, statement)
         return True
 
-    return _patiently(engine, attempt)
+    return patiently(engine, attempt)
 
 
 def uninstall(engine: Engine, schema: str, name: str) -> None:
@@ -104,14 +97,15 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             # Readers and folds of ours are in these; the source comes last, so that its users wait for nothing of ours.
             own = [catalog.qualified(schema, table) for table in table_names(name, shape)]
             tables = [table for table in own if catalog.relation_exists(cursor, table)]
-            tables += [found.source] if found.source is not None else []
+            triggers = catalog.calling(cursor, schema, function_names(name))
+            tables += dict.fromkeys(table for table, _ in triggers)
             if tables:
                 take_against_everyone(cursor, tables)
-            for statement in removal_statements(name, schema, shape, found.source):
+            for statement in removal_statements(name, schema, shape, triggers):
                 _run(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
 
-    _patiently(engine, attempt)
+    patiently(engine, attempt)
 
 
 def _planned(cursor: Cursor, aggregate: Grouped) -> Planned:
@@ -127,7 +121,8 @@ def _planned(cursor: Cursor, aggregate: Grouped) -> Planned:
         return Planned(aggregate.name, found.source or "", None)
     shape, snapshot, source = inspect(cursor, aggregate)
     compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
-    before = (catalog.FIXED_PATH, *compiled.objects, aggregates.registration(aggregate, source.name))
+    mirror = snapshot.mirror.table if snapshot.mirror is not None else None
+    before = (catalog.FIXED_PATH, *compiled.objects, *aggregates.registration(aggregate, source.name, mirror))
     return Planned(aggregate.name, source.name, compiled, before, compiled.triggers)
 
 
@@ -143,24 +138,3 @@ def _run(cursor: Cursor, name: str, statement: Statement) -> None:
             f'aggregate "{name}": PostgreSQL refused a step ("{statement.purpose}"): {said}{detail}.',
             hint=error.diag.message_hint or "Nothing of this aggregate was changed.",
         ) from error
-
-
-def _patiently(engine: Engine, attempt: Callable[[], _Result]) -> _Result:
-    """Try until the source can be locked at once, with pauses of random length between the tries."""
-    remaining = LOCK_ATTEMPTS
-    while True:
-        try:
-            return attempt()
-        except SourceLocked as error:
-            remaining -= 1
-            with transaction(engine) as cursor:
-                if remaining == 0:
-                    held_by = "; ".join(
-                        str(blocker) for blocker in catalog.blockers(cursor, error.table, readers=error.by_readers)
-                    )
-                    raise InstallError(
-                        f"{error.table} could not be locked in {LOCK_ATTEMPTS} tries;"
-                        f" locked by {held_by or 'sessions that have ended since'}.",
-                        hint="Let those transactions end, then run it again. Nothing was changed.",
-                    ) from error
-                pause(cursor, LOCK_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 (a jitter, not a secret)

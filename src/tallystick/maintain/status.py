@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
-from tallystick.store import aggregates, catalog
+from tallystick.store import aggregates, catalog, partitions
 from tallystick.store.connection import transaction
 
 
@@ -19,7 +19,8 @@ class AggregateStatus:
     """One aggregate.
 
     `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
-    `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly.
+    `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly. `uncounted` tells why
+    an aggregate that is kept serves "direct" all the same: partitions that came or went.
     """
 
     name: str
@@ -31,6 +32,7 @@ class AggregateStatus:
     backlog: int
     is_declared: bool
     is_current: bool
+    uncounted: tuple[str, ...] = ()
 
 
 def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> list[AggregateStatus]:
@@ -44,10 +46,13 @@ def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> lis
             groups = catalog.estimated_rows(cursor, state.as_string(None))
             backlog = catalog.counted_rows(cursor, delta.as_string(None))
             aggregate = by_name.get(installed.name)
+            is_kept = installed.phase == "kept"
+            uncounted = tuple(map(str, partitions.differences(cursor, schema, installed))) if is_kept else ()
             found[installed.name] = AggregateStatus(
-                installed.name, installed.kind, installed.source, installed.phase, installed.serving,
+                installed.name, installed.kind, installed.source, installed.phase,
+                "direct" if uncounted else installed.serving,
                 groups=groups, backlog=backlog, is_declared=aggregate is not None,
-                is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint,
+                is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
             )  # fmt: skip
     for name, aggregate in by_name.items():
         if name not in found:

@@ -9,10 +9,11 @@ from sqlalchemy import Engine
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import folding, install, status, verify
+from tallystick.maintain import folding, install, partitions, status, verify
 from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.folding import BackfillResult, FoldResult
 from tallystick.maintain.install import Planned
+from tallystick.maintain.mirror import BATCH
 from tallystick.maintain.status import AggregateStatus
 from tallystick.maintain.verify import VerifyReport
 
@@ -35,9 +36,25 @@ class Tally(Registry):
         """
         return [aggregate.name for aggregate in self._chosen(only) if install.install(engine, aggregate)]
 
-    def backfill(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[BackfillResult]:
-        """Compute the state of aggregates from their sources beside writers, and let readers use it."""
-        return [folding.backfill(engine, self.schema, aggregate.name) for aggregate in self._chosen(only)]
+    def backfill(
+        self,
+        engine: Engine,
+        *,
+        only: Sequence[str] | None = None,
+        batch_size: int = BATCH,
+        skip_existing: bool = True,
+    ) -> list[BackfillResult]:
+        """Compute the state of aggregates from their sources beside writers, and let readers use it.
+
+        Args:
+            only: names; all declared aggregates without it.
+            batch_size: of a mirror, parents in one transaction.
+            skip_existing: of a mirror, leave parents alone that have a value.
+        """
+        return [
+            folding.backfill(engine, self.schema, aggregate.name, batch_size=batch_size, skip_existing=skip_existing)
+            for aggregate in self._chosen(only)
+        ]
 
     def fold(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[FoldResult]:
         """Fold visible deltas into the state. This bounds the cost of reads; it never changes an answer."""
@@ -54,6 +71,10 @@ class Tally(Registry):
     def doctor(self, engine: Engine) -> list[Finding]:
         """What is wrong or will be, each finding with the command that mends it; none if all is well."""
         return examine(engine, self.schema, self)
+
+    def detach(self, engine: Engine, partition: str) -> list[str]:
+        """Detach a partition (schema.table) and count it out of every aggregate of the schema; names of these."""
+        return partitions.detach(engine, self.schema, partition)
 
     def uninstall(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[str]:
         """Remove aggregates with all their objects; names of those removed."""

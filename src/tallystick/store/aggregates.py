@@ -14,12 +14,12 @@ from tallystick.store.catalog import qualified, relation_exists, schema_objects
 from tallystick.store.connection import Cursor
 from tallystick.store.queries import schema_script
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An aggregate as the database knows it. `source` is None if the table is gone."""
+    """An aggregate as the database knows it. `source` is None if the table is gone; `mirror` is the parent's name."""
 
     name: str
     kind: str
@@ -29,6 +29,8 @@ class Installed:
     source: str | None
     phase: str
     serving: str
+    is_partitioned: bool
+    mirror: str | None
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
@@ -69,9 +71,10 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
     rows = cursor.execute(
         _fill(
             "SELECT a.name, a.kind, a.definition, a.fingerprint, a.source::oid::bigint,"
-            " (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class AS c"
-            " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = a.source), a.phase, a.serving"
-            " FROM {aggregate} AS a ORDER BY a.name",
+            " format('%I.%I', n.nspname, c.relname), a.phase, a.serving, coalesce(c.relkind = 'p', false),"
+            " a.mirror::text"
+            " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
+            " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,
         )
     ).fetchall()
@@ -96,19 +99,26 @@ def get(cursor: Cursor, schema: str, name: str) -> Installed:
     return found
 
 
-def registration(aggregate: Grouped, source: str) -> Statement:
+def registration(aggregate: Grouped, source: str, mirror: str | None) -> list[Statement]:
     """Records an aggregate that has its objects and not yet its state."""
-    values = comma(
-        literal(value) for value in (aggregate.name, "grouped", aggregate.definition, aggregate.fingerprint, source)
-    )
-    return Statement(
-        "known from here on, and served by its source",
-        fill(
-            "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, phase, serving)"
-            " VALUES ({values}, 'building', 'direct')",
-            aggregate=Identifier(aggregate.schema, "aggregate"), values=values,
+    texts = (aggregate.name, "grouped", aggregate.definition, aggregate.fingerprint, source, mirror)
+    return [
+        Statement(
+            "known from here on, and served by its source",
+            fill(
+                "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, mirror, phase, serving)"
+                " VALUES ({values}, 'building', 'direct')",
+                aggregate=Identifier(aggregate.schema, "aggregate"), values=comma(literal(text) for text in texts),
+            ),
         ),
-    )  # fmt: skip
+        Statement(
+            "nothing is folded yet",
+            fill(
+                "INSERT INTO {watermark} (aggregate) VALUES ({name})",
+                watermark=Identifier(aggregate.schema, "watermark"), name=literal(aggregate.name),
+            ),
+        ),
+    ]  # fmt: skip
 
 
 def serve_kept(cursor: Cursor, schema: str, name: str) -> None:

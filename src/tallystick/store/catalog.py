@@ -121,13 +121,32 @@ def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
 
 
 def triggers(cursor: Cursor, source: int) -> dict[str, str]:
-    """Triggers of a table and `tgenabled` of each ("D" for disabled)."""
+    """Triggers of a table and `tgenabled` of each ("D" for disabled), those that a partition has of its parent too."""
     return dict(cursor.execute(named("triggers"), {"source": source}).fetchall())
 
 
-def is_subscribed(cursor: Cursor, source: int) -> bool:
-    """Logical replication writes to the table."""
-    return bool(_one(cursor, "is_subscribed", source=source))
+def calling(cursor: Cursor, schema: str, functions: list[str]) -> list[tuple[str, str]]:
+    """Tables and their triggers that call one of the functions; not the copies that partitions have."""
+    found = cursor.execute(named("calling"), {"schema": schema, "functions": functions}).fetchall()
+    return [(table, trigger) for table, trigger in found]
+
+
+def leaves(cursor: Cursor, source: int) -> list[Relation]:
+    """The tables at the ends of a partition tree, which hold its rows."""
+    rows = cursor.execute(named("leaves"), {"source": source}).fetchall()
+    return [Relation(oid, name, kind, persistence, inherits=True) for oid, name, kind, persistence in rows]
+
+
+def partition_of(cursor: Cursor, name: str) -> tuple[Relation, str] | None:
+    """A partition and the name of what it is attached to; None if it is no partition."""
+    row = cursor.execute(named("partition"), {"name": name}).fetchone()
+    return None if row is None else (Relation(row[0], row[1], row[2], row[3], inherits=True), row[4])
+
+
+def parent_keys(cursor: Cursor, source: str, parent: str) -> list[tuple[list[str], list[str]]]:
+    """Foreign keys from a source to a parent (columns there and here), then the parent's primary key (none there)."""
+    rows = cursor.execute(named("parent_keys"), {"source": source, "parent": parent}).fetchall()
+    return [(there, here) for there, here in rows]
 
 
 def source_state(cursor: Cursor, source: int, state: str) -> tuple[bool, str, str | None]:

@@ -59,6 +59,21 @@ def for_rebuild(state: str, source: str | None) -> list[Statement]:
     return found
 
 
+def take_tree(cursor: Cursor, source: str, partition: str) -> None:
+    """Keep a tree of partitions as it is, and a TRUNCATE of one of them from beginning; writers go on.
+
+    LOCK takes no snapshot, so the one of a transaction that begins with this is younger than what it waits for.
+
+    Raises:
+        SourceLocked: somebody attaches or detaches.
+    """
+    try:
+        cursor.execute(fill("LOCK TABLE ONLY {t} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", t=canonical(source)))
+    except psycopg.errors.LockNotAvailable as error:
+        raise SourceLocked(source, by_readers=False) from error
+    cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(partition)))
+
+
 def take_against_writers(cursor: Cursor, table: str) -> None:
     """Keep writers out, within half a second, never by waiting in the queue: that would make others wait behind us.
 
@@ -66,6 +81,17 @@ def take_against_writers(cursor: Cursor, table: str) -> None:
         SourceLocked: writers were in the table each time.
     """
     _take(cursor, against_writers(table), SourceLocked(table, by_readers=False))
+
+
+def take_alone(cursor: Cursor, parent: str, partition: str) -> None:
+    """Keep everyone out of a partition and of its parent, not of the parent's other partitions.
+
+    Raises:
+        SourceLocked: somebody was in one of them each time.
+    """
+    tables = fill("ONLY {parent}, {p}", parent=canonical(parent), p=canonical(partition))
+    alone = fill("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE NOWAIT", t=tables)
+    _take(cursor, Statement("nobody in the partition", alone), SourceLocked(parent, by_readers=True))
 
 
 def take_against_everyone(cursor: Cursor, tables: Sequence[str]) -> None:

@@ -97,8 +97,53 @@ WHERE l.relation = %(table)s::regclass AND l.granted AND l.pid <> pg_backend_pid
 ORDER BY a.xact_start
 
 -- name: triggers
--- Our triggers on a table: name and whether it fires.
-SELECT tgname::text, tgenabled::text FROM pg_trigger WHERE tgrelid = %(source)s::oid AND NOT tgisinternal ORDER BY 1
+-- Triggers on a table: name and whether it fires.
+SELECT tgname::text, tgenabled::text FROM pg_trigger
+WHERE tgrelid = %(source)s::oid AND (NOT tgisinternal OR tgparentid <> 0) ORDER BY 1
+
+-- name: calling
+-- Tables and their triggers that call one of the functions, by name; not the copies that partitions have.
+SELECT format('%%I.%%I', n.nspname, c.relname), g.tgname::text
+FROM pg_proc AS p
+JOIN pg_trigger AS g ON g.tgfoid = p.oid AND g.tgparentid = 0
+JOIN pg_class AS c ON c.oid = g.tgrelid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(functions)s::text[])
+ORDER BY 1, 2
+
+-- name: leaves
+-- Tables at the ends of a partition tree: oid, name, kind, persistence. Without locks, which the tree's own function takes.
+WITH RECURSIVE tree AS (
+    SELECT inhrelid FROM pg_inherits WHERE inhparent = %(source)s::oid AND NOT inhdetachpending
+    UNION ALL
+    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending
+)
+SELECT c.oid::bigint, format('%%I.%%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text
+FROM tree JOIN pg_class AS c ON c.oid = inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind <> 'p'
+ORDER BY 2
+
+-- name: partition
+-- A partition by its name, and what it is attached to: oid, name, kind, persistence, name of the partitioned table.
+SELECT c.oid::bigint, format('%%I.%%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text,
+       format('%%I.%%I', o.nspname, p.relname)
+FROM pg_inherits AS i
+JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_class AS p ON p.oid = i.inhparent JOIN pg_namespace AS o ON o.oid = p.relnamespace
+WHERE c.oid = to_regclass(%(name)s) AND c.relispartition
+
+-- name: parent_keys
+-- How keys of a source find a parent: by the columns of each foreign key, and by the primary key, last. Source columns
+-- (none for the primary key) and the parent's columns, in the key's order.
+SELECT ARRAY(SELECT attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (num, place)
+             JOIN pg_attribute ON attrelid = k.conrelid AND attnum = num WHERE k.contype = 'f' ORDER BY place),
+       ARRAY(SELECT attname::text FROM unnest(CASE k.contype WHEN 'f' THEN k.confkey ELSE k.conkey END)
+             WITH ORDINALITY AS u (num, place)
+             JOIN pg_attribute ON attrelid = %(parent)s::regclass AND attnum = num ORDER BY place)
+FROM pg_constraint AS k
+WHERE (k.contype = 'f' AND k.conrelid = %(source)s::regclass AND k.confrelid = %(parent)s::regclass)
+   OR (k.contype = 'p' AND k.conrelid = %(parent)s::regclass)
+ORDER BY k.contype, k.conname
 
 -- name: has_primary_key
 SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = %(source)s::oid AND indisprimary)
@@ -127,9 +172,6 @@ SELECT name FROM (
     SELECT p.proname || '()' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
 ) AS held
 ORDER BY 1 LIMIT 3
-
--- name: is_subscribed
-SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = %(source)s::oid)
 
 -- name: source_state
 -- Whether the table has become part of an inheritance or partition tree, and the persistence of it and of our state.

@@ -13,7 +13,7 @@ CREATE TABLE {schema}.layout (
     version integer NOT NULL
 );
 COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema';
-INSERT INTO {schema}.layout (version) VALUES (1);
+INSERT INTO {schema}.layout (version) VALUES (2);
 
 CREATE TABLE {schema}.aggregate (
     name text PRIMARY KEY,
@@ -21,6 +21,7 @@ CREATE TABLE {schema}.aggregate (
     definition text NOT NULL,
     fingerprint text NOT NULL,
     source regclass NOT NULL,
+    mirror regclass,
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -31,9 +32,31 @@ COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; servi
 CREATE TABLE {schema}.reset (
     aggregate text NOT NULL,
     epoch bigint NOT NULL,
+    partition regclass,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (aggregate, epoch)
 );
 COMMENT ON TABLE {schema}.reset IS 'tallystick: left by TRUNCATE; state, and deltas of a lower epoch, are void';
+COMMENT ON COLUMN {schema}.reset.partition IS 'only this one was truncated: the state holds more than the source';
+
+-- Deltas of transactions before the floor have all been folded, so readers begin there. Transaction ids mean nothing in
+-- another cluster: the floor counts only in a row that its folder wrote itself, which the row's xmin tells. A row that
+-- was restored has another xmin, or by chance the same; then the floor is no higher than what is written here later.
+CREATE TABLE {schema}.watermark (
+    aggregate text PRIMARY KEY,
+    floor xid8 NOT NULL DEFAULT '0',
+    folder xid8 NOT NULL DEFAULT '0',
+    major integer NOT NULL DEFAULT current_setting('server_version_num')::integer / 10000
+) WITH (fillfactor = 10);
+COMMENT ON TABLE {schema}.watermark IS 'tallystick: how far each aggregate is folded, and by which major version';
+
+CREATE TABLE {schema}.partition (
+    aggregate text NOT NULL,
+    relation regclass NOT NULL,
+    attached xid NOT NULL,
+    PRIMARY KEY (aggregate, relation)
+);
+COMMENT ON TABLE {schema}.partition IS 'tallystick: partitions that are counted; xmin of their rows in pg_inherits';
 
 -- A delta carries the epoch at which it was written. TRUNCATE draws the next one under its ACCESS EXCLUSIVE lock, so
 -- whatever was written to the table before has a lower epoch and whatever is written after has at least that one.

@@ -1,0 +1,90 @@
+"""Partitions that come and go: each is counted in, or out, as a whole.
+
+A partition may be attached with rows in it, or detached and changed, and no trigger tells. So the partitions that are
+counted are listed, each with the transaction that attached it; while the list is not what the catalog says, readers
+are served by the source and nothing is folded. Deltas carry the partition that they come from:
+
+- `x__adopt` counts in a partition that is not listed: its deltas so far give way to a count of its rows in the same
+  snapshot, and what commits later comes as deltas as ever;
+- `x__release` counts out a partition that nobody else can write to, and that its caller detaches.
+
+A partition that has gone without being released cannot be told from the rest of the state any more: the aggregate is
+backfilled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg.sql import SQL, Composable, Composed
+
+from tallystick.compiler.capture import append_rows
+from tallystick.compiler.components import Sign
+from tallystick.compiler.layout import Layout
+from tallystick.compiler.text import SETTINGS, Statement, canonical, dollar_quoted, fill, literal, private
+
+_HERE = "\0"  # where the name of the partition goes; no SQL holds it
+
+
+def partition_statements(layout: Layout) -> Iterator[Statement]:
+    """`x__adopt(partition)` and `x__release(partition)`."""
+    delta, name, source = layout.object("delta"), literal(layout.name), layout.object("source")
+    yield Statement(
+        "counts a partition in; needs a REPEATABLE READ transaction, and nobody else who attaches or detaches",
+        _function(
+            layout, "adopt", "insert",
+            fill(
+                "DELETE FROM {delta} AS d WHERE d.partition = $1;\n"
+                "  DELETE FROM {reset} AS r WHERE r.aggregate = {name} AND r.partition = $1;\n  {listed};",
+                delta=delta, reset=layout.own("reset"), name=name,
+                listed=list_partitions(layout, fill("t.inhrelid = $1")),
+            ),
+        ),
+    )  # fmt: skip
+    yield Statement(
+        "counts a partition out; needs it locked against writers, and no fold at work",
+        _function(
+            layout, "release", "delete",
+            fill(
+                "UPDATE {delta} AS d SET partition = {source}() WHERE d.partition = $1;\n"
+                "  DELETE FROM {listed} AND relation = $1;",
+                delta=delta, source=source, listed=layout.listed(),
+            ),
+        ),
+    )  # fmt: skip
+    yield private(layout.object(suffix) for suffix in ("adopt", "release"))
+
+
+def list_partitions(layout: Layout, condition: Composable) -> Composed:
+    """INSERT what is below the source, at any depth, into the list; an alias `t` over pg_inherits is to be chosen from.
+
+    Of a partition, what leads down to it is listed too.
+    """
+    return fill(
+        "INSERT INTO {table} (aggregate, relation, attached)\n"
+        "    WITH RECURSIVE t AS (\n"
+        "      SELECT inhrelid, xmin AS attached, ARRAY[inhrelid] AS path FROM pg_inherits"
+        " WHERE inhparent = {source}::regclass AND NOT inhdetachpending\n"
+        "      UNION ALL SELECT i.inhrelid, i.xmin, t.path || i.inhrelid FROM pg_inherits AS i JOIN t"
+        " ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending)\n"
+        "    SELECT {name}, p.inhrelid, p.attached FROM t AS p"
+        " WHERE EXISTS (SELECT FROM t WHERE {condition} AND p.inhrelid = ANY (t.path))\n"
+        "    ON CONFLICT DO NOTHING",
+        table=layout.own("partition"), source=literal(layout.snapshot.source.name), name=literal(layout.name),
+        condition=condition,
+    )  # fmt: skip
+
+
+def _function(layout: Layout, suffix: str, sign: Sign, listing: Composed) -> Composed:
+    partition = canonical(_HERE)
+    tag = fill("{source}()", source=layout.object("source")) if sign == "delete" else fill("{p}::regclass", p=SQL("$1"))
+    append = append_rows(layout, sign, layout.source_rows(partition), tag).as_string(None)
+    before, after = append.split(_HERE)
+    body = fill(
+        "\nBEGIN\n  {listing}\n  EXECUTE {before} || $1::text || {after} USING $1;\nEND\n",
+        listing=listing, before=literal(before), after=literal(after),
+    )  # fmt: skip
+    return fill(
+        "CREATE FUNCTION {f}(regclass) RETURNS void LANGUAGE plpgsql {settings}\nAS {body}",
+        f=layout.object(suffix), settings=SETTINGS, body=dollar_quoted(body),
+    )  # fmt: skip

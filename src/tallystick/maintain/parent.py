@@ -1,0 +1,63 @@
+"""From a declared mirror to the parent table that takes the copies, and the columns by which a group finds it."""
+
+from __future__ import annotations
+
+from tallystick.compiler.snapshot import Mirror
+from tallystick.declare.grouped import Grouped
+from tallystick.declare.sqltext import Shape, quote_name
+from tallystick.errors import DeclarationError
+from tallystick.store import catalog
+from tallystick.store.connection import Cursor
+
+
+def parent_of(cursor: Cursor, aggregate: Grouped) -> str | None:
+    """The parent's qualified name, found by the caller's search path; None if nothing is mirrored.
+
+    Raises:
+        DeclarationError: there is no such table, or no such column of it.
+    """
+    if aggregate.mirror is None:
+        return None
+    parent = catalog.qualified_name(cursor, aggregate.mirror.table)
+    if parent is None:
+        raise _refuse(aggregate, f"table {aggregate.mirror.table} does not exist", "Create it first.")
+    has = catalog.columns_of(cursor, parent)
+    for column in aggregate.mirror.columns.values():
+        if column not in has:
+            raise _refuse(
+                aggregate, f'column "{column}" is not on {parent} (has: {", ".join(has)})', "Add it to the table first."
+            )
+    return parent
+
+
+def mirror_of(
+    cursor: Cursor, aggregate: Grouped, shape: Shape, source: str, parent: str, used: tuple[str, ...]
+) -> Mirror:
+    """Match the group keys with columns of the parent: by a foreign key of the source, else by its primary key.
+
+    Raises:
+        DeclarationError: they do not match, or a copy would change what is counted.
+    """
+    columns = aggregate.mirror.columns if aggregate.mirror is not None else {}
+    if parent == source and not set(used).isdisjoint(columns.values()):
+        raise _refuse(
+            aggregate, f"writes a column of {source} that the declaration reads", "Mirror into a column of its own."
+        )
+    grouped_by = [key.expression for key in shape.keys]
+    for there, here in catalog.parent_keys(cursor, source, parent):
+        place = dict(zip(there, here, strict=False))
+        place |= {quote_name(name): other for name, other in place.items()}
+        if there and len(there) == len(grouped_by) and all(key in place for key in grouped_by):
+            return Mirror(parent, tuple(place[key] for key in grouped_by), columns)
+        if not there and len(here) == len(grouped_by):
+            return Mirror(parent, tuple(here), columns)
+    raise _refuse(
+        aggregate,
+        f"finds no parent in {parent}: the group keys ({', '.join(grouped_by)}) are no foreign key to it,"
+        " and not as many as the columns of its primary key",
+        "Group by the parent's key.",
+    )
+
+
+def _refuse(aggregate: Grouped, what: str, instead: str) -> DeclarationError:
+    return DeclarationError(f'aggregate "{aggregate.name}": mirror: {what}.', hint=instead)

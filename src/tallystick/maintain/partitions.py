@@ -1,0 +1,154 @@
+"""Partitions that come and go: adopt what is new, detach what is to leave; writers wait for moments only."""
+
+from __future__ import annotations
+
+from psycopg.sql import Composed, Identifier
+from sqlalchemy import Engine
+
+from tallystick.compiler.capture import partition_triggers
+from tallystick.compiler.text import canonical, fill, literal
+from tallystick.declare.names import internal_name, trigger_name
+from tallystick.errors import NotWhole, UsageError
+from tallystick.maintain.inspect import why_not_counted
+from tallystick.maintain.patience import patiently
+from tallystick.store import aggregates, catalog, locks, partitions
+from tallystick.store.aggregates import Installed
+from tallystick.store.catalog import Relation
+from tallystick.store.connection import Cursor, lift_timeouts, transaction
+
+
+def adopt_new(engine: Engine, schema: str, name: str) -> list[str]:
+    """Count in the partitions that are not counted yet; names of those that were adopted.
+
+    Raises:
+        NotWhole: a partition went or was truncated by itself, or one that came cannot be counted.
+        InstallError: others kept us out of a new partition all the time.
+    """
+    with transaction(engine, read_only=True) as cursor:
+        found = aggregates.get(cursor, schema, name)
+        lacking = partitions.differences(cursor, schema, found)
+        if not lacking:
+            return []
+        leaves = {leaf.oid: leaf for leaf in catalog.leaves(cursor, found.source_oid)}
+        new = [leaf for leaf in leaves.values() if not partitions.is_listed(cursor, schema, name, leaf.oid)]
+    prepare(engine, schema, found)
+    for leaf in new:
+        patiently(engine, lambda leaf=leaf: _adopt(engine, schema, found, leaf))  # type: ignore[misc]  # a default
+    others = [difference for difference in lacking if difference.what != "new"]
+    if others:
+        raise NotWhole(
+            f'aggregate "{name}": {"; ".join(map(str, others))}. Readers are served by the source.',
+            hint=f"Run: tally backfill {name}",
+        )
+    return [leaf.name for leaf in new]
+
+
+def prepare(engine: Engine, schema: str, found: Installed) -> None:
+    """Have every partition tell when it is truncated, each in a transaction of its own.
+
+    Raises:
+        NotWhole: a partition cannot be counted.
+        InstallError: others kept us out of a partition all the time.
+    """
+    trigger = trigger_name(schema, found.name, "truncate")
+    with transaction(engine, read_only=True) as cursor:
+        leaves = catalog.leaves(cursor, found.source_oid)
+        for leaf in leaves:
+            why = why_not_counted(leaf)
+            if why is not None:
+                raise NotWhole(
+                    f'aggregate "{found.name}": partition {leaf.name} {why}. Readers are served by the source.',
+                    hint=f"Detach it, or run: tally uninstall {found.name}",
+                )
+        silent = [leaf for leaf in leaves if trigger not in catalog.triggers(cursor, leaf.oid)]
+    for leaf in silent:
+        patiently(engine, lambda leaf=leaf: _add_trigger(engine, schema, found.name, leaf))  # type: ignore[misc]
+
+
+def _add_trigger(engine: Engine, schema: str, name: str, leaf: Relation) -> None:
+    with transaction(engine) as cursor:
+        locks.take_against_writers(cursor, leaf.name)
+        for statement in partition_triggers(schema, name, leaf.name):
+            cursor.execute(statement.sql)
+
+
+def _adopt(engine: Engine, schema: str, found: Installed, leaf: Relation) -> None:
+    with transaction(engine, snapshot=True) as cursor:
+        locks.take_tree(cursor, str(found.source), leaf.name)
+        locks.lock_fold(cursor, schema, found.name)
+        lift_timeouts(cursor)
+        cursor.execute(_call(schema, found.name, "adopt", leaf))
+
+
+def detach(engine: Engine, schema: str, partition: str) -> list[str]:
+    """Detach a partition and count it out of every aggregate that counts it; names of these.
+
+    The partition is counted beside writers; readers are served by the source meanwhile. Then it is detached, for which
+    PostgreSQL needs the partitioned table for itself for a moment. Stopped in between, it can be run again, or the next
+    fold adopts the partition again.
+
+    Raises:
+        UsageError: no such partition, or no aggregate over the table that it is a partition of.
+        InstallError: the tables stayed locked by others.
+    """
+    with transaction(engine, read_only=True) as cursor:
+        place = catalog.partition_of(cursor, partition)
+        if place is None:
+            raise UsageError(f"{partition} is not a partition.", hint="Name it as schema.table.")
+        itself, parent = place
+        leaves = catalog.leaves(cursor, itself.oid) or [itself]
+        over = [
+            found
+            for found in aggregates.every(cursor, schema)
+            if found.is_partitioned and set(leaves) <= set(catalog.leaves(cursor, found.source_oid))
+        ]
+    if not over:
+        raise UsageError(
+            f'no aggregate in schema "{schema}" counts {itself.name}.',
+            hint=f"Run: ALTER TABLE {parent} DETACH PARTITION {itself.name}",
+        )
+    for found in over:
+        patiently(engine, lambda found=found: _release(engine, schema, found, itself.name, leaves))  # type: ignore[misc]
+    patiently(engine, lambda: _detach(engine, schema, over, itself.name, parent, leaves))
+    return [found.name for found in over]
+
+
+def _release(engine: Engine, schema: str, found: Installed, partition: str, leaves: list[Relation]) -> None:
+    with transaction(engine, snapshot=True) as cursor:
+        locks.take_tree(cursor, str(found.source), partition)
+        locks.lock_fold(cursor, schema, found.name)
+        lift_timeouts(cursor)
+        for leaf in leaves:
+            if partitions.is_listed(cursor, schema, found.name, leaf.oid):
+                cursor.execute(_call(schema, found.name, "release", leaf))
+
+
+def _detach(
+    engine: Engine, schema: str, over: list[Installed], partition: str, parent: str, leaves: list[Relation]
+) -> None:
+    with transaction(engine) as cursor:
+        locks.take_alone(cursor, parent, partition)
+        for found in over:
+            # Adopted again meanwhile by a fold: count it out here, alone in it.
+            locks.lock_fold(cursor, schema, found.name)
+            for leaf in leaves:
+                if partitions.is_listed(cursor, schema, found.name, leaf.oid):
+                    cursor.execute(_call(schema, found.name, "release", leaf))
+            _forget(cursor, schema, found.name, leaves)
+        cursor.execute(fill("ALTER TABLE {t} DETACH PARTITION {p}", t=canonical(parent), p=canonical(partition)))
+
+
+def _forget(cursor: Cursor, schema: str, name: str, leaves: list[Relation]) -> None:
+    """What was written to a partition since it was counted out, what leads down to it, and its trigger."""
+    tables = {leaf.name for leaf in leaves}
+    for table, trigger in catalog.calling(cursor, schema, [internal_name(name, "truncate")]):
+        if table in tables:
+            cursor.execute(fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
+    delta = Identifier(schema, internal_name(name, "delta"))
+    for leaf in leaves:
+        cursor.execute(fill("DELETE FROM {t} WHERE partition = {p}::oid", t=delta, p=literal(leaf.oid)))
+
+
+def _call(schema: str, name: str, what: str, leaf: Relation) -> Composed:
+    function = Identifier(schema, internal_name(name, what))
+    return fill("SELECT {f}({leaf}::oid::regclass)", f=function, leaf=literal(leaf.oid))

@@ -1,0 +1,62 @@
+"""The list of partitions that an aggregate counts, against those that its source has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.sql import Identifier
+
+from tallystick.compiler.text import fill, literal
+from tallystick.store.aggregates import Installed
+from tallystick.store.connection import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A partition that is not counted as it is: "new", "gone" (also detached and attached again) or "truncated"."""
+
+    partition: str
+    what: str
+
+    def __str__(self) -> str:
+        said = {
+            "new": "is not counted yet",
+            "gone": "was detached or dropped without tally detach",
+            "truncated": "was truncated by itself",
+        }
+        return f"partition {self.partition} {said[self.what]}"
+
+
+def differences(cursor: Cursor, schema: str, found: Installed) -> list[Difference]:
+    """Why readers of an aggregate over a partitioned table are served by the source though it is kept; else none."""
+    if not found.is_partitioned:
+        return []
+    rows = cursor.execute(
+        fill(
+            "WITH RECURSIVE tree AS ("
+            "  SELECT inhrelid, xmin AS attached FROM pg_catalog.pg_inherits"
+            "  WHERE inhparent = {source}::oid AND NOT inhdetachpending"
+            "  UNION ALL SELECT i.inhrelid, i.xmin FROM pg_catalog.pg_inherits AS i JOIN tree AS t"
+            "  ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending"
+            "), listed AS (SELECT relation, attached FROM {partition} WHERE aggregate = {name}),"
+            " marked AS (SELECT partition, epoch FROM {reset} WHERE aggregate = {name})"
+            " SELECT inhrelid::regclass::text, 'new' FROM tree WHERE inhrelid NOT IN (SELECT relation FROM listed)"
+            " UNION ALL SELECT relation::text, 'gone' FROM listed AS l"
+            " WHERE NOT EXISTS (SELECT FROM tree AS t WHERE t.inhrelid = l.relation AND t.attached = l.attached)"
+            " UNION ALL SELECT DISTINCT partition::text, 'truncated' FROM marked WHERE partition IS NOT NULL"
+            " AND epoch >= coalesce((SELECT max(epoch) FROM marked WHERE partition IS NULL), 0)"
+            " ORDER BY 2, 1",
+            source=literal(found.source_oid), partition=Identifier(schema, "partition"),
+            reset=Identifier(schema, "reset"), name=literal(found.name),
+        )
+    ).fetchall()  # fmt: skip
+    return [Difference(partition, what) for partition, what in rows]
+
+
+def is_listed(cursor: Cursor, schema: str, name: str, partition: int) -> bool:
+    """The aggregate counts the partition."""
+    statement = fill(
+        "SELECT FROM {t} WHERE aggregate = {n} AND relation = {p}::oid",
+        t=Identifier(schema, "partition"), n=literal(name), p=literal(partition),
+    )  # fmt: skip
+    return cursor.execute(statement).fetchone() is not None
