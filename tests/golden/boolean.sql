@@ -17,6 +17,7 @@ CREATE TABLE "tally"."boolean__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."boolean__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     k1 integer,
     n bigint NOT NULL,
     a1 bigint,
@@ -32,7 +33,7 @@ CREATE INDEX ON "tally"."boolean__state" (h);
 CREATE INDEX ON "tally"."boolean__state" (k1);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."boolean__delta" (k1);
+CREATE INDEX ON "tally"."boolean__delta" (k1, xact);
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."boolean__state" (((CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean) DESC NULLS LAST, k1);
@@ -50,11 +51,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."boolean__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT 1 AS w, o.* FROM "tally"."boolean__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."boolean__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."boolean__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."boolean__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."boolean__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."boolean__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."boolean__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."boolean__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."boolean__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."boolean__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."boolean__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."boolean__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
@@ -70,6 +119,9 @@ CREATE FUNCTION "tally"."boolean__delete"() RETURNS trigger LANGUAGE plpgsql SEC
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."boolean__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."boolean__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
@@ -80,50 +132,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."boolean__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."boolean__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."boolean__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."boolean__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."boolean__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."boolean__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__source", "tally"."boolean__row", "tally"."boolean__insert", "tally"."boolean__delete", "tally"."boolean__truncate", "tally"."boolean__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."boolean__source", "tally"."boolean__row", "tally"."boolean__guard", "tally"."boolean__change", "tally"."boolean__truncate", "tally"."boolean__insert", "tally"."boolean__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."boolean__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."boolean__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."boolean__changed" AS
 SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM (
   SELECT k1, n, a1, a2, a3, a4 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."boolean__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'boolean'), 0)) AS d
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -136,13 +159,13 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."boolean__front" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."boolean__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."boolean__rest" AS
 SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."boolean" AS
@@ -153,11 +176,13 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."boolean__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'boolean'),
+  UPDATE "tally"."boolean__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'boolean');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."boolean__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."boolean__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'boolean' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."boolean__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."boolean__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'boolean' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."boolean__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -173,6 +198,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."boolean__state";
   DELETE FROM "tally"."boolean__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'boolean';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'boolean' AND true;
   INSERT INTO "tally"."boolean__state" (k1, n, a1, a2, a3, a4) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x1), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x2), 0) FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."boolean__state";
 END;
@@ -184,14 +210,34 @@ REVOKE ALL ON FUNCTION "tally"."boolean__fold", "tally"."boolean__rebuild" FROM 
 CREATE TRIGGER "tally_boolean__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."boolean__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_boolean__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."boolean__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_boolean__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_boolean__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."boolean__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_boolean__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."boolean__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_boolean__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_boolean__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."size", NEW."ok")))
+EXECUTE FUNCTION "tally"."boolean__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_boolean__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_boolean__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."boolean__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_boolean__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."size", NEW."ok")))
-EXECUTE FUNCTION "tally"."boolean__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_boolean__truncate";

@@ -15,6 +15,7 @@ CREATE TABLE "tally"."count_and_sum__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."count_and_sum__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     k1 integer,
     n bigint NOT NULL,
     a1 bigint,
@@ -28,7 +29,7 @@ CREATE INDEX ON "tally"."count_and_sum__state" (h);
 CREATE INDEX ON "tally"."count_and_sum__state" (k1);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."count_and_sum__delta" (k1);
+CREATE INDEX ON "tally"."count_and_sum__delta" (k1, xact);
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."count_and_sum__state" (((coalesce(n, 0))::bigint) DESC NULLS LAST, k1);
@@ -46,11 +47,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."count_and_sum__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."count_and_sum__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."count_and_sum__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."count_and_sum__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."count_and_sum__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."count_and_sum__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."count_and_sum__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."count_and_sum__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."count_and_sum__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."count_and_sum__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."count_and_sum__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
@@ -66,6 +115,9 @@ CREATE FUNCTION "tally"."count_and_sum__delete"() RETURNS trigger LANGUAGE plpgs
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."count_and_sum__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."count_and_sum__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
@@ -76,50 +128,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."count_and_sum__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."count_and_sum__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."count_and_sum__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."count_and_sum__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."count_and_sum__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__source", "tally"."count_and_sum__row", "tally"."count_and_sum__insert", "tally"."count_and_sum__delete", "tally"."count_and_sum__truncate", "tally"."count_and_sum__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__source", "tally"."count_and_sum__row", "tally"."count_and_sum__guard", "tally"."count_and_sum__change", "tally"."count_and_sum__truncate", "tally"."count_and_sum__insert", "tally"."count_and_sum__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."count_and_sum__settled" AS
-SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."count_and_sum__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."count_and_sum__changed" AS
 SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM (
   SELECT k1, n, a1, a2 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."count_and_sum__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'count_and_sum'), 0)) AS d
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -132,13 +155,13 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."count_and_sum__front" AS
-SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."count_and_sum__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."count_and_sum__rest" AS
 SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."count_and_sum" AS
@@ -149,11 +172,13 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."count_and_sum__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'count_and_sum'),
+  UPDATE "tally"."count_and_sum__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'count_and_sum');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."count_and_sum__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."count_and_sum__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."count_and_sum__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."count_and_sum__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'count_and_sum' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."count_and_sum__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -169,6 +194,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."count_and_sum__state";
   DELETE FROM "tally"."count_and_sum__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'count_and_sum';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'count_and_sum' AND true;
   INSERT INTO "tally"."count_and_sum__state" (k1, n, a1, a2) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."count_and_sum__state";
 END;
@@ -180,14 +206,34 @@ REVOKE ALL ON FUNCTION "tally"."count_and_sum__fold", "tally"."count_and_sum__re
 CREATE TRIGGER "tally_count_and_sum__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."count_and_sum__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_count_and_sum__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."count_and_sum__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_count_and_sum__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_count_and_sum__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."count_and_sum__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_count_and_sum__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."count_and_sum__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_count_and_sum__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_count_and_sum__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size"), ROW(NEW."chat_id", NEW."size")))
+EXECUTE FUNCTION "tally"."count_and_sum__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_count_and_sum__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_count_and_sum__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."count_and_sum__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_count_and_sum__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size"), ROW(NEW."chat_id", NEW."size")))
-EXECUTE FUNCTION "tally"."count_and_sum__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_count_and_sum__truncate";

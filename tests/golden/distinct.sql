@@ -14,6 +14,7 @@ CREATE TABLE "tally"."distinct__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."distinct__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     facet smallint NOT NULL,
     k1 integer,
     n bigint NOT NULL,
@@ -38,7 +39,7 @@ CREATE INDEX ON "tally"."distinct__state" (h);
 CREATE INDEX ON "tally"."distinct__state" (k1);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."distinct__delta" (k1);
+CREATE INDEX ON "tally"."distinct__delta" (k1, xact);
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."distinct__state" (((coalesce(c1, 0))::bigint) DESC NULLS LAST, k1);
@@ -56,11 +57,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."kind" AS "kind", (source_row)."size" AS "size") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."distinct__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT 1 AS w, o.* FROM "tally"."distinct__row"(NULL::app.event) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."distinct__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."distinct__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."distinct__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."distinct__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
@@ -77,6 +126,9 @@ CREATE FUNCTION "tally"."distinct__delete"() RETURNS trigger LANGUAGE plpgsql SE
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."distinct__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
@@ -88,53 +140,24 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."distinct__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."distinct__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."distinct__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."distinct__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
-  WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__insert", "tally"."distinct__delete", "tally"."distinct__truncate", "tally"."distinct__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__guard", "tally"."distinct__change", "tally"."distinct__truncate", "tally"."distinct__insert", "tally"."distinct__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."distinct__settled" AS
-SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."distinct__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'distinct'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."distinct__changed" AS
 SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM (
   SELECT k1, n, c1 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(c1)::bigint AS c1 FROM (
-    SELECT k1, n, c1 FROM (SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."distinct__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, c1 FROM (SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'distinct'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, NULL::bigint FROM (SELECT * FROM "tally"."distinct__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct'), 0) AND facet = 0) AS d
+    SELECT k1, n, NULL::bigint FROM (SELECT * FROM "tally"."distinct__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'distinct'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL), 0) AND facet = 0) AS d
     UNION ALL
-    SELECT t.k1, 0, (coalesce(f.n, 0) + t.n > 0)::integer::bigint - (coalesce(f.n, 0) > 0)::integer FROM (SELECT k1, v1, sum(n)::bigint AS n FROM (SELECT * FROM "tally"."distinct__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct'), 0) AND facet = 1) AS d GROUP BY k1, v1) AS t
-    LEFT JOIN "tally"."distinct__facet1" AS f ON f.h = hash_record_extended(ROW(t.k1, t.v1), 0) AND record_eq(ROW(f.k1, f.v1), ROW(t.k1, t.v1)) AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct')
+    SELECT t.k1, 0, (coalesce(f.n, 0) + t.n > 0)::integer::bigint - (coalesce(f.n, 0) > 0)::integer FROM (SELECT k1, v1, sum(n)::bigint AS n FROM (SELECT * FROM "tally"."distinct__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'distinct'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL), 0) AND facet = 1) AS d GROUP BY k1, v1) AS t
+    LEFT JOIN "tally"."distinct__facet1" AS f ON f.h = hash_record_extended(ROW(t.k1, t.v1), 0) AND record_eq(ROW(f.k1, f.v1), ROW(t.k1, t.v1)) AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL)
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -147,29 +170,32 @@ SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."distinct__front" AS
-SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."distinct__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (coalesce(c1, 0))::bigint AS "kinds", (coalesce(n, 0))::bigint AS "events" FROM "tally"."distinct__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."distinct__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'distinct'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct') AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."distinct__rest" AS
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct') AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct')) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."distinct" AS
-SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct') AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__rest";
 
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."distinct__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'distinct'),
+  UPDATE "tally"."distinct__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct');
+  UPDATE "tally"."distinct__facet1" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."distinct__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   "void1" AS (DELETE FROM "tally"."distinct__facet1" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."distinct__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'distinct' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
   "facet1_next" AS (SELECT s.ctid AS place, g.k1, g.v1, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n FROM "facet1_gone" AS g LEFT JOIN "tally"."distinct__facet1" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1))),
   "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
@@ -191,6 +217,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."distinct__facet1";
   DELETE FROM "tally"."distinct__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'distinct';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct' AND true;
   INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, x1, count(*) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE f1 AND x1 IS NOT NULL GROUP BY k1, x1;
   INSERT INTO "tally"."distinct__state" (k1, n, c1) SELECT k1, count(*), count(DISTINCT x1) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."distinct__state";
@@ -203,14 +230,34 @@ REVOKE ALL ON FUNCTION "tally"."distinct__fold", "tally"."distinct__rebuild" FRO
 CREATE TRIGGER "tally_distinct__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_distinct__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."distinct__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_distinct__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_distinct__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_distinct__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."distinct__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_distinct__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_distinct__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."kind", OLD."size"), ROW(NEW."chat_id", NEW."kind", NEW."size")))
+EXECUTE FUNCTION "tally"."distinct__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_distinct__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_distinct__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_distinct__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."kind", OLD."size"), ROW(NEW."chat_id", NEW."kind", NEW."size")))
-EXECUTE FUNCTION "tally"."distinct__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_distinct__truncate";

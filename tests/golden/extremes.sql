@@ -15,6 +15,7 @@ CREATE TABLE "tally"."extremes__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."extremes__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     k1 integer,
     n bigint NOT NULL,
     i1 timestamp with time zone,
@@ -30,7 +31,7 @@ CREATE INDEX ON "tally"."extremes__state" (h);
 CREATE INDEX ON "tally"."extremes__state" (k1);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."extremes__delta" (k1);
+CREATE INDEX ON "tally"."extremes__delta" (k1, xact);
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."extremes__state" (((m1)::timestamp with time zone) DESC NULLS LAST, k1);
@@ -48,11 +49,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."extremes__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT 1 AS w, o.* FROM "tally"."extremes__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."extremes__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."extremes__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."extremes__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT -1 AS w, o.* FROM "tally"."extremes__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."extremes__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."extremes__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."extremes__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."extremes__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."extremes__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."extremes__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."extremes__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
@@ -68,6 +117,9 @@ CREATE FUNCTION "tally"."extremes__delete"() RETURNS trigger LANGUAGE plpgsql SE
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."extremes__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."extremes__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
@@ -78,50 +130,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."extremes__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."extremes__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."extremes__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."extremes__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT -1 AS w, o.* FROM "tally"."extremes__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."extremes__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__source", "tally"."extremes__row", "tally"."extremes__insert", "tally"."extremes__delete", "tally"."extremes__truncate", "tally"."extremes__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."extremes__source", "tally"."extremes__row", "tally"."extremes__guard", "tally"."extremes__change", "tally"."extremes__truncate", "tally"."extremes__insert", "tally"."extremes__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."extremes__settled" AS
-SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."extremes__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."extremes__changed" AS
 SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM (
   SELECT k1, n, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) THEN i1 ELSE (SELECT min(x1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m1, CASE WHEN (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i2 ELSE (SELECT max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m2 FROM (
     SELECT k1, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (
-    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."extremes__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, i1, d1, i2, d2 FROM (SELECT * FROM "tally"."extremes__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'extremes'), 0)) AS d
+    SELECT k1, n, i1, d1, i2, d2 FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -134,13 +157,13 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."extremes__front" AS
-SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."extremes__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."extremes__rest" AS
 SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."extremes" AS
@@ -151,11 +174,13 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."extremes__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'extremes'),
+  UPDATE "tally"."extremes__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'extremes');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."extremes__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."extremes__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'extremes' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."extremes__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."extremes__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'extremes' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (SELECT k1, n, i1, d1, i2, d2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, least(s.m1, g.i1) AS i1, g.d1, greatest(s.m2, g.i2) AS i2, g.d2 FROM gathered AS g LEFT JOIN "tally"."extremes__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   open AS (SELECT h, k1 FROM met WHERE n <> 0 AND NOT ((d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) AND (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))))),
@@ -173,6 +198,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."extremes__state";
   DELETE FROM "tally"."extremes__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'extremes';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'extremes' AND true;
   INSERT INTO "tally"."extremes__state" (k1, n, m1, m2) SELECT k1, count(*), min(x1), max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."extremes__state";
 END;
@@ -184,14 +210,34 @@ REVOKE ALL ON FUNCTION "tally"."extremes__fold", "tally"."extremes__rebuild" FRO
 CREATE TRIGGER "tally_extremes__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."extremes__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_extremes__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."extremes__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_extremes__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_extremes__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."extremes__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_extremes__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."extremes__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_extremes__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_extremes__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
+EXECUTE FUNCTION "tally"."extremes__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_extremes__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_extremes__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."extremes__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_extremes__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
-EXECUTE FUNCTION "tally"."extremes__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_extremes__truncate";

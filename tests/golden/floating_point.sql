@@ -17,6 +17,7 @@ CREATE TABLE "tally"."floating_point__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."floating_point__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     k1 integer,
     n bigint NOT NULL,
     a1 bigint,
@@ -32,7 +33,7 @@ CREATE INDEX ON "tally"."floating_point__state" (h);
 CREATE INDEX ON "tally"."floating_point__state" (k1);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."floating_point__delta" (k1);
+CREATE INDEX ON "tally"."floating_point__delta" (k1, xact);
 
 -- the table that may call the capture functions
 CREATE FUNCTION "tally"."floating_point__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -44,11 +45,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."rate" AS "rate") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."floating_point__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT 1 AS w, o.* FROM "tally"."floating_point__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."floating_point__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."floating_point__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."floating_point__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."floating_point__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
@@ -64,6 +113,9 @@ CREATE FUNCTION "tally"."floating_point__delete"() RETURNS trigger LANGUAGE plpg
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."floating_point__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
@@ -74,50 +126,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."floating_point__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."floating_point__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."floating_point__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."floating_point__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__insert", "tally"."floating_point__delete", "tally"."floating_point__truncate", "tally"."floating_point__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__guard", "tally"."floating_point__change", "tally"."floating_point__truncate", "tally"."floating_point__insert", "tally"."floating_point__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."floating_point__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."floating_point__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'floating_point'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."floating_point__changed" AS
 SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM (
   SELECT k1, n, a1, a2, a3, a4 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."floating_point__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'floating_point'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'floating_point'), 0)) AS d
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."floating_point__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'floating_point'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -130,13 +153,13 @@ SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."floating_point__front" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."floating_point__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally"."nearest_double"("tally".with_specials(trim_scale(a2) / a1, a3)) END)::double precision AS "mean", ("tally"."nearest_double"("tally"."deviation"(coalesce(a1, 0), "tally".with_specials(a2::numeric, a3), a4, NULL::integer, true)))::double precision AS "deviation" FROM "tally"."floating_point__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."floating_point__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'floating_point'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."floating_point__rest" AS
 SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."floating_point" AS
@@ -147,11 +170,13 @@ SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."floating_point__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'floating_point'),
+  UPDATE "tally"."floating_point__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'floating_point');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."floating_point__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."floating_point__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."floating_point__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."floating_point__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."floating_point__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -167,6 +192,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."floating_point__state";
   DELETE FROM "tally"."floating_point__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point' AND true;
   INSERT INTO "tally"."floating_point__state" (k1, n, a1, a2, a3, a4) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0) FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."floating_point__state";
 END;
@@ -178,14 +204,34 @@ REVOKE ALL ON FUNCTION "tally"."floating_point__fold", "tally"."floating_point__
 CREATE TRIGGER "tally_floating_point__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."floating_point__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_floating_point__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."floating_point__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_floating_point__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_floating_point__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."floating_point__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_floating_point__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."floating_point__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_floating_point__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_floating_point__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."rate"), ROW(NEW."chat_id", NEW."rate")))
+EXECUTE FUNCTION "tally"."floating_point__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_floating_point__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_floating_point__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."floating_point__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_floating_point__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."rate"), ROW(NEW."chat_id", NEW."rate")))
-EXECUTE FUNCTION "tally"."floating_point__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_floating_point__truncate";

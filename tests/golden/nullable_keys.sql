@@ -15,6 +15,7 @@ CREATE TABLE "tally"."nullable_keys__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."nullable_keys__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     k1 integer,
     k2 timestamp without time zone,
     n bigint NOT NULL,
@@ -28,7 +29,7 @@ CREATE INDEX ON "tally"."nullable_keys__state" (h);
 CREATE INDEX ON "tally"."nullable_keys__state" (k1, k2);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."nullable_keys__delta" (k1, k2);
+CREATE INDEX ON "tally"."nullable_keys__delta" (k1, k2, xact);
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."nullable_keys__state" (((coalesce(a1, 0))::bigint) DESC NULLS LAST, k1, k2);
@@ -43,11 +44,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."nullable_keys__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
+  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT 1 AS w, o.* FROM "tally"."nullable_keys__row"(NULL::app.event) AS o) AS r GROUP BY k1, k2) AS g
+  WHERE (n <> 0 OR a1 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."nullable_keys__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."nullable_keys__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
+  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT -1 AS w, o.* FROM "tally"."nullable_keys__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."nullable_keys__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1, k2) AS g
+  WHERE (n <> 0 OR a1 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."nullable_keys__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."nullable_keys__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."nullable_keys__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."nullable_keys__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."nullable_keys__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
@@ -63,6 +112,9 @@ CREATE FUNCTION "tally"."nullable_keys__delete"() RETURNS trigger LANGUAGE plpgs
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."nullable_keys__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."nullable_keys__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
@@ -73,50 +125,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."nullable_keys__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."nullable_keys__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."nullable_keys__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
-  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT -1 AS w, o.* FROM "tally"."nullable_keys__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."nullable_keys__row"(NEW) AS o) AS r GROUP BY k1, k2) AS g
-  WHERE (n <> 0 OR a1 <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__source", "tally"."nullable_keys__row", "tally"."nullable_keys__insert", "tally"."nullable_keys__delete", "tally"."nullable_keys__truncate", "tally"."nullable_keys__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__source", "tally"."nullable_keys__row", "tally"."nullable_keys__guard", "tally"."nullable_keys__change", "tally"."nullable_keys__truncate", "tally"."nullable_keys__insert", "tally"."nullable_keys__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."nullable_keys__settled" AS
-SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."nullable_keys__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."nullable_keys__changed" AS
 SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM (
   SELECT k1, k2, n, a1 FROM (
     SELECT k1, k2, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (
-    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM "tally"."nullable_keys__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'nullable_keys'), 0)) AS d
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1, k2
   ) AS g WHERE n > 0
 ) AS r;
@@ -129,13 +152,13 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."nullable_keys__front" AS
-SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."nullable_keys__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."nullable_keys__rest" AS
 SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."nullable_keys" AS
@@ -146,11 +169,13 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."nullable_keys__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'nullable_keys'),
+  UPDATE "tally"."nullable_keys__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'nullable_keys');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."nullable_keys__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."nullable_keys__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."nullable_keys__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."nullable_keys__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'nullable_keys' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, k2, hash_record_extended(ROW(k1, k2), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (SELECT k1, k2, n, a1 FROM gone) AS p GROUP BY k1, k2 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.k2, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1 FROM gathered AS g LEFT JOIN "tally"."nullable_keys__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.k2), ROW(g.k1, g.k2))),
   next AS (SELECT * FROM met),
@@ -166,6 +191,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."nullable_keys__state";
   DELETE FROM "tally"."nullable_keys__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'nullable_keys' AND true;
   INSERT INTO "tally"."nullable_keys__state" (k1, k2, n, a1) SELECT k1, k2, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."nullable_keys__state";
 END;
@@ -177,14 +203,34 @@ REVOKE ALL ON FUNCTION "tally"."nullable_keys__fold", "tally"."nullable_keys__re
 CREATE TRIGGER "tally_nullable_keys__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."nullable_keys__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_nullable_keys__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."nullable_keys__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_nullable_keys__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_nullable_keys__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."nullable_keys__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_nullable_keys__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."nullable_keys__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_nullable_keys__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_nullable_keys__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
+EXECUTE FUNCTION "tally"."nullable_keys__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_nullable_keys__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_nullable_keys__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."nullable_keys__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_nullable_keys__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."at", OLD."size", OLD."ok"), ROW(NEW."chat_id", NEW."at", NEW."size", NEW."ok")))
-EXECUTE FUNCTION "tally"."nullable_keys__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_nullable_keys__truncate";

@@ -23,6 +23,7 @@ CREATE TABLE "tally"."numeric__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."numeric__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     k1 integer,
     n bigint NOT NULL,
     a1 bigint,
@@ -44,7 +45,7 @@ CREATE INDEX ON "tally"."numeric__state" (h);
 CREATE INDEX ON "tally"."numeric__state" (k1);
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."numeric__delta" (k1);
+CREATE INDEX ON "tally"."numeric__delta" (k1, xact);
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."numeric__state" (((CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric) DESC NULLS LAST, k1);
@@ -62,11 +63,59 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size", (source_row)."amount" AS "amount", (source_row)."price" AS "price") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."numeric__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT 1 AS w, o.* FROM "tally"."numeric__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."numeric__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT -1 AS w, o.* FROM "tally"."numeric__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."numeric__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."numeric__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."numeric__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."numeric__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
@@ -82,6 +131,9 @@ CREATE FUNCTION "tally"."numeric__delete"() RETURNS trigger LANGUAGE plpgsql SEC
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."numeric__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
@@ -92,50 +144,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."numeric__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."numeric__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."numeric__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."numeric__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT -1 AS w, o.* FROM "tally"."numeric__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."numeric__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__insert", "tally"."numeric__delete", "tally"."numeric__truncate", "tally"."numeric__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__guard", "tally"."numeric__change", "tally"."numeric__truncate", "tally"."numeric__insert", "tally"."numeric__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."numeric__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."numeric__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'numeric'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."numeric__changed" AS
 SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM (
   SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (
-    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM "tally"."numeric__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'numeric'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__delta" WHERE epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'numeric'), 0)) AS d
+    SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM (SELECT * FROM "tally"."numeric__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'numeric'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -148,13 +171,13 @@ SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__ch
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."numeric__front" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM "tally"."numeric__delta" AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(round(a2, "tally".widest_scale(a3)) / a1, a3) END)::numeric AS "mean", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a4) END)::numeric AS "total", (CASE WHEN a5 > 0 THEN "tally".with_specials(round(a6, 2) / a5, a7) END)::numeric AS "price", ("tally"."variance"(coalesce(a8, 0), "tally".with_specials(a9::numeric, NULL::numeric), a10, 0, false))::numeric AS "variance" FROM "tally"."numeric__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."numeric__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'numeric'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."numeric__rest" AS
 SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') IS DISTINCT FROM 'kept';
+SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."numeric" AS
@@ -165,11 +188,13 @@ SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__re
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."numeric__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'numeric'),
+  UPDATE "tally"."numeric__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'numeric');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."numeric__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."numeric__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'numeric' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."numeric__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."numeric__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4, coalesce(s.a5, 0) + coalesce(g.a5, 0) AS a5, coalesce(s.a6, 0) + coalesce(g.a6, 0) AS a6, coalesce(s.a7, 0) + coalesce(g.a7, 0) AS a7, coalesce(s.a8, 0) + coalesce(g.a8, 0) AS a8, coalesce(s.a9, 0) + coalesce(g.a9, 0) AS a9, coalesce(s.a10, 0) + coalesce(g.a10, 0) AS a10 FROM gathered AS g LEFT JOIN "tally"."numeric__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -185,6 +210,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."numeric__state";
   DELETE FROM "tally"."numeric__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'numeric';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric' AND true;
   INSERT INTO "tally"."numeric__state" (k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, true)), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x3 IS NOT NULL), 0), coalesce(sum(x3), 0), coalesce(sum(x3::numeric * x3), 0) FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."numeric__state";
 END;
@@ -196,14 +222,34 @@ REVOKE ALL ON FUNCTION "tally"."numeric__fold", "tally"."numeric__rebuild" FROM 
 CREATE TRIGGER "tally_numeric__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."numeric__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_numeric__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."numeric__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_numeric__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_numeric__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."numeric__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_numeric__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."numeric__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_numeric__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_numeric__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."amount", OLD."price"), ROW(NEW."chat_id", NEW."size", NEW."amount", NEW."price")))
+EXECUTE FUNCTION "tally"."numeric__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_numeric__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_numeric__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."numeric__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_numeric__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."amount", OLD."price"), ROW(NEW."chat_id", NEW."size", NEW."amount", NEW."price")))
-EXECUTE FUNCTION "tally"."numeric__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_numeric__truncate";

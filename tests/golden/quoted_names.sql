@@ -16,6 +16,7 @@ CREATE TABLE "tally"."Quoted ""names""__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."Quoted ""names""__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     narrow boolean NOT NULL,
     k1 text COLLATE pg_catalog."default",
     n bigint NOT NULL,
@@ -33,10 +34,10 @@ CREATE INDEX ON "tally"."Quoted ""names""__state" (k1) WHERE narrow;
 CREATE INDEX ON "tally"."Quoted ""names""__state" (narrow) WHERE NOT narrow;
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."Quoted ""names""__delta" (k1) WHERE narrow;
+CREATE INDEX ON "tally"."Quoted ""names""__delta" (k1, xact) WHERE narrow;
 
 -- lists the delta of groups whose key is too wide for a B-tree
-CREATE INDEX ON "tally"."Quoted ""names""__delta" (narrow) WHERE NOT narrow;
+CREATE INDEX ON "tally"."Quoted ""names""__delta" (xact) WHERE NOT narrow;
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."Quoted ""names""__state" (((CASE WHEN a1 > 0 THEN a2 END)::bigint) DESC NULLS LAST, k1) WHERE narrow;
@@ -51,11 +52,59 @@ BEGIN ATOMIC
   SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM (SELECT (source_row)."group" AS "group", (source_row)."Unit Price" AS "Unit Price") AS "The ""Lines"" of orders";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."Quoted ""names""__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."Quoted ""names""__row"(NULL::app."The ""Lines"" of orders") AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."Quoted ""names""__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."Quoted ""names""__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."Quoted ""names""__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
@@ -71,6 +120,9 @@ CREATE FUNCTION "tally"."Quoted ""names""__delete"() RETURNS trigger LANGUAGE pl
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
@@ -81,50 +133,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."Quoted ""names""__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."Quoted ""names""__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__guard", "tally"."Quoted ""names""__change", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."Quoted ""names""__settled" AS
-SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615' UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."Quoted ""names""__changed" AS
 SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM (
   SELECT k1, n, a1, a2 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND NOT (s.k1 IS NOT NULL) UNION ALL SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND NOT s.narrow) AS s
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615' UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) AND s.narrow AND NOT (s.k1 IS NOT NULL) UNION ALL SELECT * FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) AND NOT s.narrow) AS s
     UNION ALL
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'Quoted "names"'), 0) UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'Quoted "names"'), 0)) AS d
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL), 0) UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -137,13 +160,13 @@ SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__change
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."Quoted ""names""__front" AS
-SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "Group By", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "Total in ""€"" net" FROM "tally"."Quoted ""names""__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."Quoted ""names""__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615' UNION ALL SELECT * FROM "tally"."Quoted ""names""__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."Quoted ""names""__rest" AS
 SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') IS DISTINCT FROM 'kept';
+SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."Quoted ""names""" AS
@@ -154,11 +177,13 @@ SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."Quoted ""names""__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'Quoted "names"'),
+  UPDATE "tally"."Quoted ""names""__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."Quoted ""names""__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'Quoted "names"' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, narrow, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."Quoted ""names""__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -174,6 +199,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."Quoted ""names""__state";
   DELETE FROM "tally"."Quoted ""names""__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'Quoted "names"' AND true;
   INSERT INTO "tally"."Quoted ""names""__state" (narrow, k1, n, a1, a2) SELECT pg_column_size(ROW(k1)) < 2000, k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."Quoted ""names""__state";
 END;
@@ -185,14 +211,34 @@ REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__fold", "tally"."Quoted ""names
 CREATE TRIGGER "tally_Quoted ""names""__insert" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."Quoted ""names""__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_Quoted ""names""__insert_row" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."Quoted ""names""__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app."The ""Lines"" of orders" ENABLE REPLICA TRIGGER "tally_Quoted ""names""__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_Quoted ""names""__delete" AFTER DELETE ON app."The ""Lines"" of orders" REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."Quoted ""names""__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_Quoted ""names""__delete_row" AFTER DELETE ON app."The ""Lines"" of orders" REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."Quoted ""names""__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app."The ""Lines"" of orders" ENABLE REPLICA TRIGGER "tally_Quoted ""names""__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_Quoted ""names""__update" AFTER UPDATE ON app."The ""Lines"" of orders" FOR EACH ROW WHEN (record_image_ne(ROW(OLD."group", OLD."Unit Price"), ROW(NEW."group", NEW."Unit Price")))
+EXECUTE FUNCTION "tally"."Quoted ""names""__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app."The ""Lines"" of orders" ENABLE ALWAYS TRIGGER "tally_Quoted ""names""__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_Quoted ""names""__truncate" AFTER TRUNCATE ON app."The ""Lines"" of orders" FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."Quoted ""names""__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_Quoted ""names""__update" AFTER UPDATE ON app."The ""Lines"" of orders" FOR EACH ROW WHEN (record_image_ne(ROW(OLD."group", OLD."Unit Price"), ROW(NEW."group", NEW."Unit Price")))
-EXECUTE FUNCTION "tally"."Quoted ""names""__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app."The ""Lines"" of orders" ENABLE ALWAYS TRIGGER "tally_Quoted ""names""__truncate";

@@ -14,6 +14,7 @@ CREATE TABLE "tally"."text_key__state" (
 -- signed changes, appended by the writers and consumed by the fold
 CREATE TABLE "tally"."text_key__delta" (
     epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     narrow boolean NOT NULL,
     k1 text COLLATE pg_catalog."default",
     n bigint NOT NULL
@@ -29,10 +30,10 @@ CREATE INDEX ON "tally"."text_key__state" (k1) WHERE narrow;
 CREATE INDEX ON "tally"."text_key__state" (narrow) WHERE NOT narrow;
 
 -- finds a group's delta when reading
-CREATE INDEX ON "tally"."text_key__delta" (k1) WHERE narrow;
+CREATE INDEX ON "tally"."text_key__delta" (k1, xact) WHERE narrow;
 
 -- lists the delta of groups whose key is too wide for a B-tree
-CREATE INDEX ON "tally"."text_key__delta" (narrow) WHERE NOT narrow;
+CREATE INDEX ON "tally"."text_key__delta" (xact) WHERE NOT narrow;
 
 -- orders the groups by a measure
 CREATE INDEX ON "tally"."text_key__state" (((coalesce(n, 0))::bigint) DESC NULLS LAST, k1) WHERE narrow;
@@ -47,11 +48,59 @@ BEGIN ATOMIC
   SELECT kind AS k1 FROM (SELECT (source_row)."kind" AS "kind") AS "event";
 END;
 
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."text_key__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT 1 AS w, o.* FROM "tally"."text_key__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  WHERE (n <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."text_key__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."text_key__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."text_key__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT -1 AS w, o.* FROM "tally"."text_key__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."text_key__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."text_key__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."text_key__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."text_key__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
+  RETURN NULL;
+END
+$tally$;
+
 -- captures INSERT
 CREATE FUNCTION "tally"."text_key__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."text_key__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."text_key__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
@@ -67,6 +116,9 @@ CREATE FUNCTION "tally"."text_key__delete"() RETURNS trigger LANGUAGE plpgsql SE
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
 AS $tally$
 BEGIN
+  IF to_regprocedure('"tally"."text_key__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
   IF TG_RELID <> "tally"."text_key__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
@@ -77,50 +129,21 @@ BEGIN
 END
 $tally$;
 
--- captures TRUNCATE
-CREATE FUNCTION "tally"."text_key__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."text_key__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
-  RETURN NULL;
-END
-$tally$;
-
--- captures UPDATE
-CREATE FUNCTION "tally"."text_key__update"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF TG_RELID <> "tally"."text_key__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT -1 AS w, o.* FROM "tally"."text_key__row"(OLD) AS o UNION ALL SELECT 1, o.* FROM "tally"."text_key__row"(NEW) AS o) AS r GROUP BY k1) AS g
-  WHERE (n <> 0);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__source", "tally"."text_key__row", "tally"."text_key__insert", "tally"."text_key__delete", "tally"."text_key__truncate", "tally"."text_key__update" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."text_key__source", "tally"."text_key__row", "tally"."text_key__guard", "tally"."text_key__change", "tally"."text_key__truncate", "tally"."text_key__insert", "tally"."text_key__delete" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."text_key__settled" AS
-SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."text_key__changed" AS
 SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM (
   SELECT k1, n FROM (
     SELECT k1, sum(n)::bigint AS n FROM (
-    SELECT k1, n FROM (SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND NOT (s.k1 IS NOT NULL) UNION ALL SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND NOT s.narrow) AS s
+    SELECT k1, n FROM (SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND s.narrow AND NOT (s.k1 IS NOT NULL) UNION ALL SELECT * FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND NOT s.narrow) AS s
     UNION ALL
-    SELECT k1, n FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'text_key'), 0) UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'text_key'), 0)) AS d
+    SELECT k1, n FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL), 0) UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL), 0)) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -133,13 +156,13 @@ SELECT "kind", "events" FROM "tally"."text_key__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."text_key__front" AS
-SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."text_key__rest" AS
 SELECT "kind", "events" FROM "tally"."text_key__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') IS DISTINCT FROM 'kept';
+SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept') IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."text_key" AS
@@ -150,11 +173,13 @@ SELECT "kind", "events" FROM "tally"."text_key__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."text_key__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'text_key'),
+  UPDATE "tally"."text_key__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'text_key');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL),
   "void0" AS (DELETE FROM "tally"."text_key__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   void AS (DELETE FROM "tally"."text_key__delta" WHERE epoch < (SELECT epoch FROM marker))
   DELETE FROM "tally"."reset" WHERE aggregate = 'text_key' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."text_key__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key') RETURNING *),
+  WITH gone AS (DELETE FROM "tally"."text_key__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'text_key' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n FROM (SELECT k1, narrow, n FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n FROM gathered AS g LEFT JOIN "tally"."text_key__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -170,6 +195,7 @@ BEGIN ATOMIC
   DELETE FROM "tally"."text_key__state";
   DELETE FROM "tally"."text_key__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'text_key';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'text_key' AND true;
   INSERT INTO "tally"."text_key__state" (narrow, k1, n) SELECT pg_column_size(ROW(k1)) < 2000, k1, count(*) FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."text_key__state";
 END;
@@ -181,14 +207,34 @@ REVOKE ALL ON FUNCTION "tally"."text_key__fold", "tally"."text_key__rebuild" FRO
 CREATE TRIGGER "tally_text_key__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."text_key__insert"();
 
+-- on INSERT
+CREATE TRIGGER "tally_text_key__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."text_key__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_text_key__insert_row";
+
 -- on DELETE
 CREATE TRIGGER "tally_text_key__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."text_key__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_text_key__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."text_key__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_text_key__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_text_key__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."kind"), ROW(NEW."kind")))
+EXECUTE FUNCTION "tally"."text_key__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_text_key__update";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_text_key__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."text_key__truncate"();
 
--- on UPDATE
-CREATE TRIGGER "tally_text_key__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."kind"), ROW(NEW."kind")))
-EXECUTE FUNCTION "tally"."text_key__update"();
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_text_key__truncate";

@@ -240,7 +240,6 @@ def test_system_columns(source: Connection, engine: Engine, column: str) -> None
         ("app.v", "app.v is a view"),
         ("app.mv", "app.mv is a materialized view"),
         ("app.distant", "app.distant is a foreign table"),
-        ("app.parted", "app.parted is a partitioned table"),
         ("app.part", "app.part is part of an inheritance tree or a partition"),
         ("app.parent", "app.parent is part of an inheritance tree or a partition"),
         ("app.child", "app.child is part of an inheritance tree or a partition"),

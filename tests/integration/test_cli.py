@@ -210,7 +210,7 @@ def test_doctor_ends_with_1_when_answers_may_be_wrong(kept: psycopg.Connection[t
 
     shown = tally("doctor")
     assert shown.code == 1
-    assert 'by_day: trigger "tally_by_day__insert" is disabled on public.orders' in shown.out
+    assert 'by_day: trigger "tally_by_day__insert" on public.orders is disabled' in shown.out
     assert "ENABLE TRIGGER" in shown.out
 
     kept.execute("ALTER TABLE orders ENABLE TRIGGER tally_by_day__insert")

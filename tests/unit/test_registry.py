@@ -72,13 +72,6 @@ def test_unknown_name() -> None:
         tally["m"]
 
 
-def test_mirror_is_refused() -> None:
-    tally = Tally()
-    with pytest.raises(DeclarationError) as caught:
-        tally.grouped("m", TEXT, mirror={"n": "chat.message_count"})
-    assert caught.value.message == 'aggregate "m": mirror is not supported yet.'
-    assert len(tally) == 0
-
 
 def test_a_refused_declaration_is_not_registered() -> None:
     tally = Tally()

@@ -106,7 +106,7 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                     result = folding.fold(target.engine, target.schema, name)
                 except (FoldLocked, NotWhole) as error:  # no reason to leave the others unfolded
                     steps.done(str(error))
-                    found.append({"name": name, "error": str(error)})
+                    found.append({"name": name, "locked": isinstance(error, FoldLocked), "error": str(error)})
                     continue
                 took = seconds(result.elapsed_s)
                 if result.adopted:
@@ -114,7 +114,7 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                 steps.done(
                     f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}{_mirrored(result)}"
                 )
-                found.append({**_named(result), "error": None})
+                found.append({**_named(result), "locked": False, "error": None})
     output.json({"aggregates": found})
     return 1 if any(each["error"] for each in found) else 0
 
@@ -182,9 +182,9 @@ def _planned(planned: Planned) -> dict[str, Any]:
 
 
 def _mirrored(result: folding.FoldResult | folding.BackfillResult) -> str:
-    if not result.copied and not result.locked:
+    if not result.copied and not result.passed_over:
         return ""
-    later = f", {result.locked:,} that others hold left for the next fold" if result.locked else ""
+    later = f", {result.passed_over:,} that others hold left for the next fold" if result.passed_over else ""
     return f"; {result.copied:,} parents brought up to date{later}"
 
 

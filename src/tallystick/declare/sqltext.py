@@ -259,7 +259,7 @@ class _Reader:
             raise self.refuse("an entry of the SELECT list is empty", "Check the commas.")
         if len(tokens) > 2 and tokens[-2].text == "as" and tokens[-2].kind == "word":
             return tokens[:-2], name_of(tokens[-1])
-        if all(t.kind in ("word", "quoted") if i % 2 == 0 else t.text == "." for i, t in enumerate(tokens)):
+        if _is_column(tokens):
             return tokens, name_of(tokens[-1])
         if any(t.text == "*" and t.depth == 0 for t in tokens[-1:]):
             raise self.refuse("SELECT * cannot be kept", "Name the group keys and the measures.")
@@ -349,6 +349,16 @@ class _Reader:
         return self.text[tokens[0].start : tokens[-1].end] if tokens else ""
 
 
+def column_of(expression: str) -> str | None:
+    """The column that an expression names, with or without its table; None if it is more than that."""
+    tokens = tokenize(expression)
+    return name_of(tokens[-1]) if tokens and _is_column(tokens) else None
+
+
+def _is_column(tokens: Sequence[Token]) -> bool:
+    return all(t.kind in ("word", "quoted") if i % 2 == 0 else t.text == "." for i, t in enumerate(tokens))
+
+
 def _split(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """Split at the commas of the outermost level."""
     if not tokens:
@@ -377,6 +387,6 @@ def _unwrap(tokens: list[Token]) -> list[Token]:
 def _strip(reader: _Reader) -> str:
     """One spelling for one expression: no outer parentheses, tokens joined by single blanks, bare column names."""
     tokens = _unwrap(reader.tokens)
-    if all(t.kind in ("word", "quoted") if i % 2 == 0 else t.text == "." for i, t in enumerate(tokens)):
+    if _is_column(tokens):
         tokens = tokens[-1:]
     return " ".join(token.text for token in tokens)

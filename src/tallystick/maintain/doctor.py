@@ -20,7 +20,7 @@ from tallystick.store.connection import Cursor, one_row, transaction
 LONG_BACKLOG = 100_000
 _FIRES = {
     "D": "is disabled",
-    "O": "fires in ordinary sessions only",
+    "O": "does not fire for replicated changes",
     "R": "fires for replicated changes only",
     "A": "fires for replicated changes too",
 }
@@ -119,7 +119,7 @@ def _triggers(
             yield Finding("error", name, f'trigger "{trigger}" is missing on {table}', rebuild)
         elif actual[trigger] != enabled:
             yield Finding(
-                "error", name, f'trigger "{trigger}" on {table} {_FIRES[actual[trigger]]}, and should not',
+                "error", name, f'trigger "{trigger}" on {table} {_FIRES[actual[trigger]]}',
                 _enable_trigger(table, trigger, enabled) + f"; then: tally backfill {name}",
             )  # fmt: skip
 

@@ -23,7 +23,7 @@ from tallystick.store.connection import lift_timeouts, one_row, transaction
 class FoldResult:
     """Deltas consumed (0 when idle), groups written, and how long it took in seconds.
 
-    `copied` and `locked` count parents of a mirror: brought up to date, and left because somebody had them locked.
+    `copied` and `passed_over` count parents of a mirror: brought up to date, and left because somebody had them locked.
     `adopted` names partitions that are counted from now on.
     """
 
@@ -32,7 +32,7 @@ class FoldResult:
     groups: int
     elapsed_s: float
     copied: int = 0
-    locked: int = 0
+    passed_over: int = 0
     adopted: tuple[str, ...] = ()
 
 
@@ -44,7 +44,7 @@ class BackfillResult:
     groups: int
     elapsed_s: float
     copied: int = 0
-    locked: int = 0
+    passed_over: int = 0
 
 
 def fold(engine: Engine, schema: str, name: str) -> FoldResult:

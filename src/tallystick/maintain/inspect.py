@@ -49,6 +49,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     parent = parent_of(cursor, aggregate)
     cursor.execute(catalog.FIXED_PATH.sql)
     source = _source(cursor, aggregate, view)
+    leaves = _leaves(cursor, aggregate, source)
     shape = shape_of(aggregate.name, catalog.view_text(cursor, view), canonical=True)
     by_name = {column.name: column for column in catalog.view_columns(cursor, view)}
     measures = tuple(by_name[measure.name].type for measure in shape.measures)
@@ -93,7 +94,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     distinct = [arguments[measure.argument] for measure in shape.measures if measure.distinct and measure.argument]
     _refuse_unhashable(cursor, aggregate, [*(column.type for column in columns[:count]), *distinct])
     used_names = tuple(name for name, _ in used)
-    partitions = tuple(leaf.name for leaf in _leaves(cursor, aggregate, source)) if source.kind == "p" else None
+    partitions = tuple(leaf.name for leaf in leaves) if source.kind == "p" else None
     snapshot = Snapshot(
         Source(source.name, used_names, unlogged=source.persistence == "u", partitions=partitions),
         tuple(column.type for column in columns[:count]),
@@ -155,6 +156,7 @@ def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
 
 
 def _leaves(cursor: Cursor, aggregate: Grouped, source: Relation) -> list[Relation]:
+    """The partitions that hold the rows of a partitioned table."""
     leaves = catalog.leaves(cursor, source.oid)
     for leaf in leaves:
         why = why_not_counted(leaf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tallystick.compiler.snapshot import Mirror
 from tallystick.declare.grouped import Grouped
-from tallystick.declare.sqltext import Shape, quote_name
+from tallystick.declare.sqltext import Shape, column_of
 from tallystick.errors import DeclarationError
 from tallystick.store import catalog
 from tallystick.store.connection import Cursor
@@ -43,17 +43,16 @@ def mirror_of(
         raise _refuse(
             aggregate, f"writes a column of {source} that the declaration reads", "Mirror into a column of its own."
         )
-    grouped_by = [key.expression for key in shape.keys]
+    grouped_by = [column_of(key.expression) for key in shape.keys]
     for there, here in catalog.parent_keys(cursor, source, parent):
-        place = dict(zip(there, here, strict=False))
-        place |= {quote_name(name): other for name, other in place.items()}
-        if there and len(there) == len(grouped_by) and all(key in place for key in grouped_by):
+        place: dict[str | None, str] = dict(zip(there, here, strict=False))
+        if there and set(there) == set(grouped_by):
             return Mirror(parent, tuple(place[key] for key in grouped_by), columns)
         if not there and len(here) == len(grouped_by):
             return Mirror(parent, tuple(here), columns)
     raise _refuse(
         aggregate,
-        f"finds no parent in {parent}: the group keys ({', '.join(grouped_by)}) are no foreign key to it,"
+        f"finds no parent in {parent}: the group keys ({', '.join(key.name for key in shape.keys)}) are no foreign key,"
         " and not as many as the columns of its primary key",
         "Group by the parent's key.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 from psycopg.sql import Composed, Identifier
 from sqlalchemy import Engine
 
@@ -58,7 +59,7 @@ def prepare(engine: Engine, schema: str, found: Installed) -> None:
             if why is not None:
                 raise NotWhole(
                     f'aggregate "{found.name}": partition {leaf.name} {why}. Readers are served by the source.',
-                    hint=f"Detach it, or run: tally uninstall {found.name}",
+                    hint=f"Run: ALTER TABLE {found.source} DETACH PARTITION {leaf.name}",
                 )
         silent = [leaf for leaf in leaves if trigger not in catalog.triggers(cursor, leaf.oid)]
     for leaf in silent:
@@ -92,7 +93,10 @@ def detach(engine: Engine, schema: str, partition: str) -> list[str]:
         InstallError: the tables stayed locked by others.
     """
     with transaction(engine, read_only=True) as cursor:
-        place = catalog.partition_of(cursor, partition)
+        try:
+            place = catalog.partition_of(cursor, partition)
+        except psycopg.errors.InvalidName:
+            place = None
         if place is None:
             raise UsageError(f"{partition} is not a partition.", hint="Name it as schema.table.")
         itself, parent = place
@@ -134,12 +138,12 @@ def _detach(
             for leaf in leaves:
                 if partitions.is_listed(cursor, schema, found.name, leaf.oid):
                     cursor.execute(_call(schema, found.name, "release", leaf))
-            _forget(cursor, schema, found.name, leaves)
+            _forget(cursor, schema, found.name, partition, leaves)
         cursor.execute(fill("ALTER TABLE {t} DETACH PARTITION {p}", t=canonical(parent), p=canonical(partition)))
 
 
-def _forget(cursor: Cursor, schema: str, name: str, leaves: list[Relation]) -> None:
-    """What was written to a partition since it was counted out, what leads down to it, and its trigger."""
+def _forget(cursor: Cursor, schema: str, name: str, partition: str, leaves: list[Relation]) -> None:
+    """The triggers of a partition, what was written to it since it was counted out, and its place in the list."""
     tables = {leaf.name for leaf in leaves}
     for table, trigger in catalog.calling(cursor, schema, [internal_name(name, "truncate")]):
         if table in tables:
@@ -147,6 +151,7 @@ def _forget(cursor: Cursor, schema: str, name: str, leaves: list[Relation]) -> N
     delta = Identifier(schema, internal_name(name, "delta"))
     for leaf in leaves:
         cursor.execute(fill("DELETE FROM {t} WHERE partition = {p}::oid", t=delta, p=literal(leaf.oid)))
+    partitions.forget(cursor, schema, name, partition)
 
 
 def _call(schema: str, name: str, what: str, leaf: Relation) -> Composed:

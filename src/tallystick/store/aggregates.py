@@ -71,8 +71,8 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
     rows = cursor.execute(
         _fill(
             "SELECT a.name, a.kind, a.definition, a.fingerprint, a.source::oid::bigint,"
-            " format('%I.%I', n.nspname, c.relname), a.phase, a.serving, coalesce(c.relkind = 'p', false),"
-            " a.mirror::text"
+            " CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, a.phase, a.serving,"
+            " coalesce(c.relkind = 'p', false), a.mirror::text"
             " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
             " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,

@@ -53,6 +53,17 @@ def differences(cursor: Cursor, schema: str, found: Installed) -> list[Differenc
     return [Difference(partition, what) for partition, what in rows]
 
 
+def forget(cursor: Cursor, schema: str, name: str, partition: str) -> None:
+    """Take a partition off the list, with all that is below it."""
+    cursor.execute(
+        fill(
+            "DELETE FROM {t} WHERE aggregate = {n}"
+            " AND relation IN (SELECT relid FROM pg_catalog.pg_partition_tree({p}::regclass))",
+            t=Identifier(schema, "partition"), n=literal(name), p=literal(partition),
+        )
+    )  # fmt: skip
+
+
 def is_listed(cursor: Cursor, schema: str, name: str, partition: int) -> bool:
     """The aggregate counts the partition."""
     statement = fill(
