@@ -75,9 +75,7 @@ def _comparison(connection: Connection, aggregate: Grouped) -> sql.Composed:
 
     view, kept, direct = sql.Identifier(aggregate.schema, aggregate.name), half("kept"), half("direct")
     always: sql.Composable = sql.SQL("true")
-    is_kept = IS_KEPT.format(
-        table=sql.Identifier(aggregate.schema, "aggregate"), name=sql.Literal(aggregate.name)
-    )
+    is_kept = IS_KEPT.format(table=sql.Identifier(aggregate.schema, "aggregate"), name=sql.Literal(aggregate.name))
     compared: list[tuple[str, sql.Composable, sql.Composable, sql.Composable]] = [
         ("view", view, direct, always),
         ("kept", kept, direct, is_kept),

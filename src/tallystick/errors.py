@@ -61,6 +61,10 @@ class FoldLocked(TallyError):
     """Another worker is folding or rebuilding this aggregate; nothing was done."""
 
 
+class MaintenanceRefused(TallyError):
+    """PostgreSQL does not let our own tables be changed; nothing was done, and writers and readers go on."""
+
+
 class NotWhole(TallyError):
     """A partition went, came or was emptied in a way that cannot be made up for; readers are served by the source."""
 

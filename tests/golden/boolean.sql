@@ -56,7 +56,7 @@ CREATE FUNCTION "tally"."boolean__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
   INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT 1 AS w, o.* FROM "tally"."boolean__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT 1 AS w, o.* FROM "tally"."boolean__row"(NULL::app.event) AS o WHERE "tally"."boolean__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
 END;
@@ -137,16 +137,16 @@ REVOKE ALL ON FUNCTION "tally"."boolean__source", "tally"."boolean__row", "tally
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."boolean__settled" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."boolean__changed" AS
 SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM (
   SELECT k1, n, a1, a2, a3, a4 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2, sum(a3)::bigint AS a3, sum(a4)::bigint AS a4 FROM (
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL), 0)) AS d
+    SELECT k1, n, a1, a2, a3, a4 FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL), 0) AND pg_backend_pid() <> 0) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -159,17 +159,17 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."boolean__front" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."boolean__rest" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept') IS NOT TRUE;
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."boolean" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__rest";
 

@@ -52,7 +52,7 @@ CREATE FUNCTION "tally"."count_and_sum__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
   INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."count_and_sum__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."count_and_sum__row"(NULL::app.event) AS o WHERE "tally"."count_and_sum__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
 END;
@@ -133,16 +133,16 @@ REVOKE ALL ON FUNCTION "tally"."count_and_sum__source", "tally"."count_and_sum__
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."count_and_sum__settled" AS
-SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."count_and_sum__changed" AS
 SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM (
   SELECT k1, n, a1, a2 FROM (
     SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL), 0)) AS d
+    SELECT k1, n, a1, a2 FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL), 0) AND pg_backend_pid() <> 0) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -155,17 +155,17 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."count_and_sum__front" AS
-SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."count_and_sum__rest" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept') IS NOT TRUE;
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."count_and_sum" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__rest";
 

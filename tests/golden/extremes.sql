@@ -54,7 +54,7 @@ CREATE FUNCTION "tally"."extremes__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
   INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, d1, i2, d2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END, CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END, CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END, CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END
-  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT 1 AS w, o.* FROM "tally"."extremes__row"(NULL::app.event) AS o) AS r GROUP BY k1) AS g
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT 1 AS w, o.* FROM "tally"."extremes__row"(NULL::app.event) AS o WHERE "tally"."extremes__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
 END;
@@ -135,16 +135,16 @@ REVOKE ALL ON FUNCTION "tally"."extremes__source", "tally"."extremes__row", "tal
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."extremes__settled" AS
-SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."extremes__changed" AS
 SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM (
   SELECT k1, n, CASE WHEN (d1 IS NULL OR (i1 IS NOT NULL AND record_lt(ROW(i1), ROW(d1)))) THEN i1 ELSE (SELECT min(x1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m1, CASE WHEN (d2 IS NULL OR (i2 IS NOT NULL AND record_gt(ROW(i2), ROW(d2)))) THEN i2 ELSE (SELECT max(x2) FILTER (WHERE f1) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS s WHERE (s.k1 OPERATOR("pg_catalog".=) g.k1 OR (s.k1 IS NULL AND g.k1 IS NULL))) END AS m2 FROM (
     SELECT k1, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (
-    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
+    SELECT k1, n, m1 AS i1, NULL::timestamp with time zone AS d1, m2 AS i2, NULL::integer AS d2 FROM (SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, n, i1, d1, i2, d2 FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL), 0)) AS d
+    SELECT k1, n, i1, d1, i2, d2 FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL), 0) AND pg_backend_pid() <> 0) AS d
     ) AS p GROUP BY k1
   ) AS g WHERE n > 0
 ) AS r;
@@ -157,17 +157,17 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."extremes__front" AS
-SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."extremes__rest" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept') IS NOT TRUE;
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."extremes" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "first", "largest" FROM "tally"."extremes__rest";
 

@@ -49,7 +49,7 @@ CREATE FUNCTION "tally"."nullable_keys__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
   INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
-  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT 1 AS w, o.* FROM "tally"."nullable_keys__row"(NULL::app.event) AS o) AS r GROUP BY k1, k2) AS g
+  FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT 1 AS w, o.* FROM "tally"."nullable_keys__row"(NULL::app.event) AS o WHERE "tally"."nullable_keys__source"() IS NOT NULL) AS r GROUP BY k1, k2) AS g
   WHERE (n <> 0 OR a1 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
 END;
@@ -130,16 +130,16 @@ REVOKE ALL ON FUNCTION "tally"."nullable_keys__source", "tally"."nullable_keys__
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."nullable_keys__settled" AS
-SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2);
 
 -- groups that have unfolded deltas: state and deltas added up
 CREATE VIEW "tally"."nullable_keys__changed" AS
 SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM (
   SELECT k1, k2, n, a1 FROM (
     SELECT k1, k2, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (
-    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2) UNION ALL SELECT * FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL AND s.k2 IS NOT NULL)) AS s
     UNION ALL
-    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL), 0)) AS d
+    SELECT k1, k2, n, a1 FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL), 0) AND pg_backend_pid() <> 0) AS d
     ) AS p GROUP BY k1, k2
   ) AS g WHERE n > 0
 ) AS r;
@@ -152,17 +152,17 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."nullable_keys__front" AS
-SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615') AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."nullable_keys__rest" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept') IS NOT TRUE;
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."nullable_keys" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND pg_backend_pid() <> 0
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__rest";
 

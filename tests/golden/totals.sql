@@ -41,7 +41,7 @@ CREATE FUNCTION "tally"."totals__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
   INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
-  FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."totals__row"(NULL::app.event) AS o) AS r HAVING count(*) > 0) AS g
+  FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."totals__row"(NULL::app.event) AS o WHERE "tally"."totals__source"() IS NOT NULL) AS r HAVING count(*) > 0) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'::regclass));
 END;
@@ -127,16 +127,16 @@ SELECT (coalesce(n, 0))::bigint AS "events", (CASE WHEN a1 > 0 THEN a2 END)::big
     SELECT sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (
     SELECT n, a1, a2 FROM (SELECT * FROM "tally"."totals__state" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'totals' AND partition IS NULL)) AS s
     UNION ALL
-    SELECT n, a1, a2 FROM (SELECT * FROM "tally"."totals__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM "tally"."watermark" WHERE aggregate = 'totals'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'totals' AND partition IS NULL), 0)) AS d
+    SELECT n, a1, a2 FROM (SELECT * FROM "tally"."totals__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'totals'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'totals' AND partition IS NULL), 0) AND pg_backend_pid() <> 0) AS d
     ) AS p
   ) AS g
 ) AS r;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."totals" AS
-SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' AND pg_backend_pid() <> 0
+SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' AND to_regprocedure('"tally"."totals__guard"()') = '"tally"."totals__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept') IS NOT TRUE;
+SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' AND to_regprocedure('"tally"."totals__guard"()') = '"tally"."totals__guard"()'::regprocedure) IS NOT TRUE;
 
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."totals__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off

@@ -251,6 +251,22 @@ def test_sources_that_are_no_plain_tables(source: Connection, engine: Engine, ta
     assert error.hint == PLAIN_TABLE
 
 
+@pytest.mark.parametrize(
+    ("expression", "setting"),
+    [
+        ("raw::text", "bytea_output"),
+        ("substr(raw, 2)::text", "bytea_output"),
+        ("upper((raw || raw)::text)", "bytea_output"),
+        ("quote_ident(name)", "quote_all_identifiers"),
+    ],
+)
+def test_text_that_depends_on_a_setting(source: Connection, engine: Engine, expression: str, setting: str) -> None:
+    source.execute("CREATE TABLE app.setting (raw bytea, name text)")
+    query = " ".join(["SELECT", expression, "AS k, count(*) AS n FROM app.setting GROUP BY", expression])
+    error = refused(engine, source, query, DeclarationError)
+    assert f"depends on the setting {setting} of each session" in error.message
+
+
 def test_sequence_as_source(source: Connection, engine: Engine) -> None:
     error = refused(engine, source, "SELECT max(last_value) AS s FROM app.numbers", DeclarationError)
     assert error.message == 'aggregate "m": app.numbers is a sequence, whose changes cannot all be captured.'

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from typing import LiteralString
 
 import pytest
@@ -12,7 +10,7 @@ from sqlalchemy import URL, Engine, NullPool, create_engine
 from tallystick import DeclarationError, InstallError, Tally
 from tests.conftest import Connect
 from tests.oracle import assert_exact
-from tests.servers import Connection, Server
+from tests.servers import Connection
 
 SOURCE: LiteralString = """
 CREATE TYPE mood AS ENUM ('sad', 'glad');
@@ -47,41 +45,6 @@ def kept(item: Connection, engine: Engine) -> Tally:
     tally.install(engine)
     tally.backfill(engine)
     return tally
-
-
-@pytest.fixture
-def other(server: Server, template: str) -> Iterator[Engine]:
-    """Another database on the same server."""
-    name = server.create_database(template)
-    engine = create_engine(server.url(name), poolclass=NullPool)
-    yield engine
-    engine.dispose()
-    server.drop_database(name)
-
-
-@pytest.mark.parametrize("what", ["--format=plain", "--schema-only"])
-def test_dump_and_restore(
-    item: Connection, kept: Tally, database: URL, server: Server, other: Engine, what: str
-) -> None:
-    """All objects come back; enum values have other hashes there; a schema without data serves its empty source."""
-    item.execute("INSERT INTO item VALUES (100, 'glad', 7)")
-    programs, at = server.cluster.programs, ["-h", str(server.cluster.data), "-U", "postgres"]
-    dump = subprocess.run(
-        [str(programs / "pg_dump"), *at, what, str(database.database)], check=True, capture_output=True
-    )
-    restore = [str(programs / "psql"), *at, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", str(other.url.database)]
-    subprocess.run(restore, input=dump.stdout, check=True, capture_output=True)
-    with server.connect(str(other.url.database), autocommit=True) as restored:
-        restored.execute(WRITES)
-        if what == "--schema-only":
-            (registered,) = restored.execute("SELECT count(*) FROM tally.aggregate").fetchone() or (None,)
-            assert registered == 0  # so every reader is served by the source
-            assert restored.execute("SELECT n FROM tally.m WHERE mood = 'sad'").fetchall() == []
-            assert restored.execute("SELECT n FROM tally.m").fetchall() == [(1,)]
-            return
-    assert_exact(other, kept)
-    kept.fold(other)
-    assert_exact(other, kept)
 
 
 def test_a_fold_does_not_take_the_default_isolation(item: Connection, kept: Tally, database: URL) -> None:

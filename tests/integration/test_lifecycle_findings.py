@@ -197,15 +197,6 @@ def test_doctor_without_the_source(app: Connection, engine: Engine, kept: Tally)
     assert findings(engine, kept) == [Finding("error", "m", "its source table has been dropped", "tally uninstall m")]
 
 
-def test_doctor_and_a_role_that_fires_no_triggers(app: Connection, engine: Engine, kept: Tally) -> None:
-    app.execute("ALTER ROLE postgres SET session_replication_role = replica")
-    try:
-        found = findings(engine, kept)
-    finally:
-        app.execute("ALTER ROLE postgres RESET session_replication_role")
-    assert [(finding.level, finding.subject) for finding in found] == [("error", "session_replication_role")]
-
-
 def test_doctor_and_a_long_backlog(app: Connection, engine: Engine, kept: Tally) -> None:
     app.execute("INSERT INTO message SELECT i, i, 1 FROM generate_series(1001, 101001) AS s (i)")
     assert findings(engine, kept) == [

@@ -17,7 +17,7 @@ from psycopg.errors import FeatureNotSupported, ObjectNotInPrerequisiteState
 from sqlalchemy import Engine
 
 from tallystick import Tally
-from tallystick.errors import NotWhole
+from tallystick.errors import MaintenanceRefused, NotWhole
 from tallystick.maintain.doctor import Finding
 from tests.conftest import RELEASES, Connect
 from tests.oracle import Oracle, told
@@ -394,6 +394,11 @@ def test_a_publication_of_all_tables(subscriber: Connection, keep: Keep) -> None
     kept = keep(PLAIN + ROWS)
     subscriber.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     subscriber.execute(CHANGES[0])
-    kept.check_and_fold()
-    kept.tally.backfill(kept.engine)
     kept.check()
+    for operation in (kept.tally.fold, kept.tally.backfill):
+        with pytest.raises(MaintenanceRefused, match="publish the schemas of the application instead"):
+            operation(kept.engine)
+    assert "publication everything takes in our tables" in kept.tally.doctor(kept.engine)[-1].what
+    kept.check()
+    subscriber.execute("DROP PUBLICATION everything")
+    kept.check_and_fold()

@@ -14,6 +14,7 @@ EXIT_CODES = {
     "SourceLocked": 1,
     "MissingPrivilege": 2,
     "FoldLocked": 1,
+    "MaintenanceRefused": 1,
     "NotWhole": 1,
     "ServerUnavailable": 3,
 }

@@ -72,7 +72,6 @@ def test_unknown_name() -> None:
         tally["m"]
 
 
-
 def test_a_refused_declaration_is_not_registered() -> None:
     tally = Tally()
     with pytest.raises(DeclarationError):

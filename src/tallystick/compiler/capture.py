@@ -12,9 +12,19 @@ from collections.abc import Iterator, Sequence
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from tallystick.compiler.components import Additive, Sign
+from tallystick.compiler.components import Additive, Extreme, Sign
 from tallystick.compiler.layout import Layout
-from tallystick.compiler.text import Statement, canonical, comma, conjunction, dollar_quoted, fill, literal, private
+from tallystick.compiler.text import (
+    Statement,
+    canonical,
+    comma,
+    conjunction,
+    dollar_quoted,
+    fill,
+    filtered,
+    literal,
+    private,
+)
 from tallystick.declare.names import internal_name, trigger_name
 
 
@@ -114,7 +124,7 @@ def _source(layout: Layout) -> Statement:
 
 def _row(layout: Layout) -> Statement:
     columns: list[Composable] = [
-        fill("{name} {type}", name=name, type=canonical(key.text))
+        fill("{name} {type}", name=name, type=canonical(key.stored))
         for name, key in zip(layout.keys, layout.snapshot.keys, strict=True)
     ]
     columns += [fill("{name} {type}", name=a.name, type=a.type) for a in layout.arguments()]
@@ -134,8 +144,8 @@ def _row(layout: Layout) -> Statement:
 def _guard(layout: Layout) -> Statement:
     """What the triggers run, as PostgreSQL keeps it: by reference. Nothing that it needs can be dropped without it."""
     rows = fill(
-        "(SELECT 1 AS w, o.* FROM {row}(NULL::{table}) AS o)",
-        row=layout.object("row"), table=canonical(layout.snapshot.source.name),
+        "(SELECT 1 AS w, o.* FROM {row}(NULL::{table}) AS o WHERE {source}() IS NOT NULL)",
+        source=layout.object("source"), row=layout.object("row"), table=canonical(layout.snapshot.source.name),
     )  # fmt: skip
     append = append_rows(layout, "change", rows, fill("{source}()", source=layout.object("source")))
     sql = fill(
@@ -194,10 +204,11 @@ def _grouped(layout: Layout, sign: Sign, rows: Composable) -> Composed:
     items += [fill("{e} AS {n}", e=part.gathered(sign), n=part.name) for part in [count, *parts.additive]]
     for extreme in parts.extremes:
         if sign == "change":
-            items.append(fill("{e} AS {n}", e=extreme.over(SQL("w > 0")), n=extreme.came))
-            items.append(fill("{e} AS {n}", e=extreme.over(SQL("w < 0")), n=extreme.went))
+            items.append(fill("{e} AS {n}", e=_over(layout, extreme, SQL("w > 0")), n=extreme.came))
+            items.append(fill("{e} AS {n}", e=_over(layout, extreme, SQL("w < 0")), n=extreme.went))
         else:
-            items.append(fill("{e} AS {n}", e=extreme.over(), n=extreme.came if sign == "insert" else extreme.went))
+            name = extreme.came if sign == "insert" else extreme.went
+            items.append(fill("{e} AS {n}", e=_over(layout, extreme), n=name))
     grouping: Composable = fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL("")
     if parts.facets:
         # One pass over the rows serves the group and, for each facet, the values within the group.
@@ -213,6 +224,15 @@ def _grouped(layout: Layout, sign: Sign, rows: Composable) -> Composed:
     if not layout.keys:
         grouping = fill("{grouping} HAVING count(*) > 0", grouping=grouping)  # no row from no rows
     return fill("SELECT {items} FROM {rows} AS r{grouping}", items=comma(items), rows=rows, grouping=grouping)
+
+
+def _over(layout: Layout, extreme: Extreme, *conditions: Composable) -> Composed:
+    """The best value, ordered by the collation of the state's column: its own name would not follow a rename."""
+    if not extreme.is_collated:
+        return extreme.over(*conditions)
+    column = fill("(NULL::{state}).{m}", state=layout.object("state"), m=extreme.kept)
+    call = fill("{best}(coalesce({x}, {column}))", best=extreme.best, x=extreme.argument, column=column)
+    return filtered(call, extreme.condition, *conditions)
 
 
 def _facet_number(values: Sequence[Composable]) -> Composed:
@@ -302,7 +322,7 @@ def _function(layout: Layout, event: str, body: Composable) -> Statement:
         "  {body};\n"
         "  RETURN NULL;\n"
         "END\n",
-        guard=literal(layout.object("guard").as_string(None) + "()"),
+        guard=layout.guard(),
         foreign=foreign,
         message=literal(f'aggregate "{layout.name}": its capture functions serve its own source table only'),
         body=body,

@@ -79,6 +79,10 @@ class Extreme:
     beats: SQL
 
     @property
+    def is_collated(self) -> bool:
+        return self.collation != SQL("")
+
+    @property
     def kept(self) -> SQL:
         return column("m", self.index)
 

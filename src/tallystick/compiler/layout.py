@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from tallystick.compiler.components import Argument, Components, components_of
 from tallystick.compiler.snapshot import Snapshot
@@ -66,7 +66,7 @@ class Layout:
         return [
             fill(
                 "{name} {type}{collation}",
-                name=name, type=canonical(key.text),
+                name=name, type=canonical(key.stored),
                 collation=fill(" COLLATE {c}", c=canonical(key.collation)) if key.collation else SQL(""),
             )
             for name, key in zip(self.keys, self.snapshot.keys, strict=True)
@@ -96,9 +96,10 @@ class Layout:
     def row_items(self) -> Composed:
         """Key, argument and filter expressions under their positional names."""
         items: list[Composable] = [
-            fill("{e} AS {k}", e=canonical(key.expression), k=name)
-            for name, key in zip(self.keys, self.shape.keys, strict=True)
-        ]
+            fill("({e})::{t} AS {k}" if type_.is_domain else "{e} AS {k}", e=canonical(key.expression), k=name,
+                 t=canonical(type_.stored))
+            for name, key, type_ in zip(self.keys, self.shape.keys, self.snapshot.keys, strict=True)
+        ]  # fmt: skip
         items += [fill("{e} AS {x}", e=a.expression, x=a.name) for a in self.arguments()]
         return comma(items)
 
@@ -177,7 +178,8 @@ class Layout:
         The upper bound, the greatest there is, tells the planner of a range, of which it expects few rows.
         """
         return fill(
-            "xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid THEN floor END FROM {watermark}), '0')"
+            "xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid"
+            " AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM {watermark}), '0')"
             " AND '18446744073709551615'",
             watermark=self.watermark(),
         )
@@ -186,16 +188,22 @@ class Layout:
         return fill("{table} WHERE aggregate = {name}", table=self.own("watermark"), name=literal(self.name))
 
     def is_kept(self) -> Composed:
-        """Readers are to be served by the kept half."""
+        """Readers are to be served by the kept half: the switch says so, and triggers find what they need by name."""
+        guard = self.guard()
         conditions = [
             fill(
                 "(SELECT serving FROM {aggregate} WHERE name = {name}) = 'kept'",
                 aggregate=self.own("aggregate"), name=literal(self.name),
-            )
+            ),
+            fill("to_regprocedure({guard}) = {guard}::regprocedure", guard=guard),
         ]  # fmt: skip
         if self.parts.facets:
             conditions.append(fill("(SELECT {current} FROM {w})", current=self.is_current(), w=self.watermark()))
         return conjunction([*conditions, *self.is_whole()])
+
+    def guard(self) -> Literal:
+        """Name of the function without which the triggers do nothing."""
+        return literal(self.object("guard").as_string(None) + "()")
 
     def is_current(self) -> SQL:
         """Hashes were computed by this major version of PostgreSQL, for a row of the watermark."""

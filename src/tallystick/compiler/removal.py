@@ -11,7 +11,8 @@ from tallystick.declare.names import internal_name, trigger_name
 from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
-FUNCTIONS = ("fold", "rebuild", "guard", "insert", "delete", "change", "truncate", "row", "source")
+FUNCTIONS = ("fold", "rebuild", "insert", "delete", "change", "truncate")
+UNDER_VIEWS = ("guard", "row", "source")
 OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
@@ -31,6 +32,7 @@ def object_names(name: str, shape: Shape, *, is_partitioned: bool, has_mirror: b
     views = VIEWS if shape.keys else ("kept", "direct")
     relations = [name, *(internal_name(name, suffix) for suffix in (*views, "state", "delta"))]
     functions = [suffix for suffix in FUNCTIONS if not (is_partitioned and suffix in ("insert", "delete"))]
+    functions += UNDER_VIEWS
     functions += OF_PARTITIONS if is_partitioned else ()
     functions += OF_MIRROR if has_mirror else ()
     relations += [internal_name(name, "mirror")] if has_mirror else []
@@ -45,7 +47,7 @@ def table_names(name: str, shape: Shape) -> list[str]:
 
 def function_names(name: str) -> list[str]:
     """All functions that an aggregate may have."""
-    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_PARTITIONS, *OF_MIRROR)]
+    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_PARTITIONS, *OF_MIRROR, *UNDER_VIEWS)]
 
 
 def removal_statements(
@@ -58,10 +60,14 @@ def removal_statements(
     """
     for table, trigger in triggers:
         yield Statement("stops capturing", fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
-    for function in function_names(name):
-        yield Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
+    functions = [
+        Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
+        for function in function_names(name)
+    ]
+    yield from functions[: -len(UNDER_VIEWS)]
     for view in (name, *(internal_name(name, suffix) for suffix in VIEWS)):
         yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
+    yield from functions[-len(UNDER_VIEWS) :]
     for table in table_names(name, shape):
         yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))
     for own in ("reset", "watermark", "partition"):

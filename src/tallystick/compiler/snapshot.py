@@ -16,6 +16,7 @@ class ColumnType:
         fixed_width: no value takes more bytes than another.
         collation: qualified and quoted name, for collatable types.
         operator_schema: schema in which the type's own `=` lives.
+        is_domain: a domain over `base`.
     """
 
     text: str
@@ -24,6 +25,12 @@ class ColumnType:
     fixed_width: bool = True
     collation: str | None = None
     operator_schema: str = "pg_catalog"
+    is_domain: bool = False
+
+    @property
+    def stored(self) -> str:
+        """As it is kept: a domain may be given a constraint that the values of rows long gone do not meet."""
+        return self.base if self.is_domain else self.text
 
 
 @dataclass(frozen=True, slots=True)

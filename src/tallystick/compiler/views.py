@@ -15,7 +15,7 @@ from tallystick.compiler.layout import Layout, dotted
 from tallystick.compiler.text import Statement, comma, conjunction, fill, literal
 
 # True, and never in a parallel worker. The planner adds up the cost of both halves; without this it would start workers
-# for the sake of the direct half and then find that half switched off.
+# for the sake of the direct half and then find that half switched off, or for deltas that a fold has long consumed.
 _LEADER = SQL("pg_backend_pid() <> 0")
 _GROUP = SQL("g")
 _STATE = SQL("s")
@@ -131,7 +131,7 @@ def _deltas(layout: Layout, conditions: list[Composable]) -> Composed:
         rows=SQL(" UNION ALL ").join(
             fill(
                 "SELECT * FROM {table} WHERE {c}",
-                table=layout.object("delta"), c=conjunction([*half, layout.unfolded(), *conditions]),
+                table=layout.object("delta"), c=conjunction([*half, layout.unfolded(), *conditions, _LEADER]),
             )
             for half in halves
         ),

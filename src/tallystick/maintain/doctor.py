@@ -63,12 +63,11 @@ def _installation(cursor: Cursor, schema: str, installed: list[Installed]) -> It
             " that it never runs",
             "ALTER DATABASE … SET jit = off",
         )  # fmt: skip
-    (role,) = one_row(cursor.execute("SELECT current_setting('session_replication_role')"))
-    if role == "replica":
+    for publication in catalog.publications_of_changes(cursor, schema):
         yield Finding(
-            "error", "session_replication_role",
-            "is replica for this role: its writes fire no triggers and are not counted",
-            "ALTER ROLE … RESET session_replication_role",
+            "error", schema,
+            f"publication {publication} takes in our tables, which have no replica identity: folds and backfills fail",
+            "CREATE PUBLICATION … FOR TABLES IN SCHEMA … in its place, for the schemas of the application",
         )  # fmt: skip
 
 
@@ -83,7 +82,9 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
     triggers = catalog.triggers(cursor, found.source_oid)
     shape = shape_of(name, found.definition)
     direct = catalog.qualified(schema, internal_name(name, "direct"))
-    uses_columns = bool(catalog.view_used_columns(cursor, direct, found.source_oid))
+    used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
+    uses_columns = bool(used)
+    yield from _source(cursor, found, direct, used)
     needed = object_names(name, shape, is_partitioned=found.is_partitioned, has_mirror=found.mirror is not None)
     for what in catalog.missing(cursor, schema, *needed):
         yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', rebuild)
@@ -108,6 +109,18 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
     backlog = catalog.counted_rows(cursor, catalog.qualified(schema, internal_name(name, "delta")))
     if backlog > LONG_BACKLOG:
         yield Finding("advice", name, f"{backlog:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
+
+
+def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> Iterator[Finding]:
+    """What has become of the source's owner and of its generated columns."""
+    if found.phase == "kept" and catalog.generated_as(cursor, found.source_oid, used) != found.generated:
+        what = f"{found.source} computes a generated column otherwise than when it was counted"
+        yield Finding("error", found.name, what, f"tally backfill {found.name}")
+    readable = catalog.may_read(cursor, direct, found.source_oid)
+    if readable is not None and not readable[0]:
+        grant = fill("GRANT SELECT ON {t} TO {r}", t=canonical(str(found.source)), r=Identifier(readable[1]))
+        what = f"{readable[1]}, who installed it, may not read {found.source}: every read of the view is refused"
+        yield Finding("error", found.name, what, grant.as_string(None))
 
 
 def _triggers(

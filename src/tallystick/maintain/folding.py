@@ -116,7 +116,8 @@ def backfill(
 
 
 def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
-    name, state = found.name, catalog.qualified(schema, internal_name(found.name, "state"))
+    name = found.name
+    state, direct = (catalog.qualified(schema, internal_name(name, suffix)) for suffix in ("state", "direct"))
     with transaction(engine, snapshot=True) as cursor:
         # LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an
         # ALTER TABLE that writes the source anew and leaves it empty for older snapshots.
@@ -128,5 +129,6 @@ def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))
         (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
-        aggregates.serve_kept(cursor, schema, name)
+        used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
+        aggregates.serve_kept(cursor, schema, name, catalog.generated_as(cursor, found.source_oid, used))
     return int(groups)

@@ -30,6 +30,10 @@ _KINDS = {
     "f": "a foreign table",
     "S": "a sequence",
 }
+_SETTINGS = {
+    "bytea_output": ("the text of a bytea", "Use encode(…, 'hex')."),
+    "quote_all_identifiers": ("quote_ident()", "Keep the name itself and quote it when reading."),
+}
 
 
 def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relation]:
@@ -79,6 +83,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
         raise _not_from_one_row(aggregate, "its expressions", error) from error
     columns = catalog.view_columns(cursor, view)
     _refuse_foreign_code(cursor, aggregate, view)
+    _refuse_settings(cursor, aggregate, view)
     catalog.drop_view(cursor, aggregate.schema, probe)
 
     _refuse_virtual(aggregate, used)
@@ -202,6 +207,14 @@ def _refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
             f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code'
             " as the installer.",
             hint="Use code that belongs to the installing role or to a superuser.",
+        )
+
+
+def _refuse_settings(cursor: Cursor, aggregate: Grouped, view: str) -> None:
+    for setting in catalog.view_settings(cursor, view):
+        what, instead = _SETTINGS[setting]
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": {what} depends on the setting {setting} of each session.', hint=instead
         )
 
 

@@ -31,22 +31,16 @@ class Installed:
     serving: str
     is_partitioned: bool
     mirror: str | None
+    generated: str | None
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
     """Create the installation's own schema, tables and functions where they are missing.
 
     Raises:
-        InstallError: the schema was made by a newer version.
+        InstallError: the schema is of another version, or is not empty and not ours.
     """
-    if relation_exists(cursor, qualified(schema, "layout")):
-        row = cursor.execute(_fill("SELECT version FROM {layout}", schema)).fetchone()
-        if row is None or row[0] != LAYOUT_VERSION:
-            found = row[0] if row else "unknown"
-            raise InstallError(
-                f'schema "{schema}" has layout {found}, this version works with {LAYOUT_VERSION}.',
-                hint="Use the version of tallystick that installed it.",
-            )
+    if is_schema_installed(cursor, schema):
         return
     strangers = schema_objects(cursor, schema)
     if strangers:
@@ -61,7 +55,25 @@ def ensure_schema(cursor: Cursor, schema: str) -> None:
 
 
 def is_schema_installed(cursor: Cursor, schema: str) -> bool:
-    return relation_exists(cursor, qualified(schema, "layout"))
+    """Whether there is an installation that this version can work with.
+
+    Raises:
+        InstallError: there is one of another version.
+    """
+    if not relation_exists(cursor, qualified(schema, "layout")):
+        return False
+    row = cursor.execute(_fill("SELECT version FROM {layout}", schema)).fetchone()
+    if row is None:
+        raise InstallError(
+            f'schema "{schema}" has no rows: a dump was restored without its data.',
+            hint=f"Run: DROP SCHEMA {Identifier(schema).as_string(None)} CASCADE, and install again.",
+        )
+    if row[0] != LAYOUT_VERSION:
+        raise InstallError(
+            f'schema "{schema}" has layout {row[0]}, this version works with {LAYOUT_VERSION}.',
+            hint="Use the version of tallystick that installed it.",
+        )
+    return True
 
 
 def every(cursor: Cursor, schema: str) -> list[Installed]:
@@ -72,7 +84,7 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
         _fill(
             "SELECT a.name, a.kind, a.definition, a.fingerprint, a.source::oid::bigint,"
             " CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, a.phase, a.serving,"
-            " coalesce(c.relkind = 'p', false), a.mirror::text"
+            " coalesce(c.relkind = 'p', false), a.mirror::text, a.generated"
             " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
             " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,
@@ -121,9 +133,17 @@ def registration(aggregate: Grouped, source: str, mirror: str | None) -> list[St
     ]  # fmt: skip
 
 
-def serve_kept(cursor: Cursor, schema: str, name: str) -> None:
-    """Mark an aggregate as complete and let its readers use the kept half."""
-    cursor.execute(_fill("UPDATE {aggregate} SET phase = 'kept', serving = 'kept' WHERE name = {name}", schema, name))
+def serve_kept(cursor: Cursor, schema: str, name: str, generated: str | None) -> None:
+    """Mark an aggregate as complete and let its readers use the kept half.
+
+    Args:
+        generated: how the used columns that are generated are computed now.
+    """
+    statement = fill(
+        "UPDATE {aggregate} SET phase = 'kept', serving = 'kept', generated = {generated} WHERE name = {name}",
+        aggregate=Identifier(schema, "aggregate"), generated=literal(generated), name=literal(name),
+    )  # fmt: skip
+    cursor.execute(statement)
 
 
 def remove(cursor: Cursor, schema: str, name: str) -> None:

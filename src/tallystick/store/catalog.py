@@ -58,8 +58,8 @@ def view_text(cursor: Cursor, view: str) -> str:
 def view_columns(cursor: Cursor, view: str) -> list[ViewColumn]:
     rows = cursor.execute(named("view_columns"), {"view": view}).fetchall()
     return [
-        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema))
-        for name, text, base, scale, fixed, collation, schema in rows
+        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema, bool(domain)))
+        for name, text, base, scale, fixed, collation, schema, domain in rows
     ]
 
 
@@ -76,6 +76,28 @@ def view_used_columns(cursor: Cursor, view: str, source: int) -> list[tuple[str,
 def view_foreign_code(cursor: Cursor, view: str) -> list[tuple[str, str]]:
     """Functions and operators of a view and their owners, where an owner is neither us nor a superuser."""
     return [(what, owner) for what, owner in cursor.execute(named("view_foreign_code"), {"view": view}).fetchall()]
+
+
+def view_settings(cursor: Cursor, view: str) -> list[str]:
+    """Settings of the session on which a view depends, which PostgreSQL does not tell."""
+    return [setting for (setting,) in cursor.execute(named("view_settings"), {"view": view}).fetchall()]
+
+
+def generated_as(cursor: Cursor, source: int, used: list[str]) -> str | None:
+    """How those of the columns that are generated and stored are computed; None if there are none."""
+    text = _one(cursor, "generated_as", source=source, used=used)
+    return None if text is None else str(text)
+
+
+def may_read(cursor: Cursor, view: str, source: int) -> tuple[bool, str] | None:
+    """Whether the owner of a view may read a table, and that owner's name; None if there is no such view."""
+    row = cursor.execute(named("may_read"), {"view": view, "source": source}).fetchone()
+    return None if row is None else (bool(row[0]), str(row[1]))
+
+
+def publications_of_changes(cursor: Cursor, schema: str) -> list[str]:
+    """Publications of updates or deletes that take in tables of the schema, by quoted name."""
+    return [name for (name,) in cursor.execute(named("publications_of_changes"), {"schema": schema}).fetchall()]
 
 
 def columns_of(cursor: Cursor, table: str) -> list[str]:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.sql import SQL
 from sqlalchemy import Engine, PoolProxiedConnection
 
-from tallystick.errors import MissingPrivilege, ServerUnavailable, UsageError
+from tallystick.errors import MaintenanceRefused, MissingPrivilege, ServerUnavailable, UsageError
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Row = tuple[Any, ...]
@@ -32,6 +32,7 @@ def transaction(
         ServerUnavailable: no connection.
         UsageError: the engine is not a synchronous one over psycopg.
         MissingPrivilege: the role lacks a right.
+        MaintenanceRefused: PostgreSQL does not let our tables be changed.
     """
     connection = _connection(engine)
     try:
@@ -50,6 +51,12 @@ def transaction(
             raise MissingPrivilege(
                 f"role {raw.info.user}: {error.diag.message_primary}.",
                 hint="Connect as the owner of the table and of the schema, or ask them for the right.",
+            ) from error
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise MaintenanceRefused(
+                f"{error.diag.message_primary}.",
+                hint="A publication takes in our tables: publish the schemas of the application instead"
+                " (CREATE PUBLICATION … FOR TABLES IN SCHEMA …).",
             ) from error
     finally:
         connection.close()

@@ -21,7 +21,7 @@ class Difference:
     def __str__(self) -> str:
         said = {
             "new": "is not counted yet",
-            "gone": "was detached or dropped without tally detach",
+            "gone": "is no longer the one that was counted: detached, dropped, attached again or restored",
             "truncated": "was truncated by itself",
         }
         return f"partition {self.partition} {said[self.what]}"

@@ -6,7 +6,7 @@ SELECT pg_get_viewdef(%(view)s::regclass)
 
 -- name: view_columns
 -- Columns of a view with their types: name, type, the type under its domains, the scale that the modifier fixes,
--- whether all values have one width, collation, schema of the type's own operators.
+-- whether all values have one width, collation, schema of the type's own operators, whether it is a domain.
 WITH RECURSIVE under AS (
     SELECT a.attnum, t.oid, t.typtype, t.typbasetype, t.typtypmod,
            CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE -1 END AS modifier
@@ -26,7 +26,8 @@ SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(b.oid,
             THEN (SELECT format('%%I.%%I', n.nspname, c.collname)
                   FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
        CASE WHEN b.typtype = 'b' AND b.typelem = 0
-            THEN (SELECT nspname::text FROM pg_namespace WHERE oid = b.typnamespace) ELSE 'pg_catalog' END
+            THEN (SELECT nspname::text FROM pg_namespace WHERE oid = b.typnamespace) ELSE 'pg_catalog' END,
+       a.atttypid <> b.oid
 FROM pg_attribute AS a
 JOIN under AS u ON u.attnum = a.attnum AND u.typtype <> 'd'
 JOIN pg_type AS b ON b.oid = u.oid
@@ -76,6 +77,34 @@ SELECT what, pg_get_userbyid(owner)::text
 FROM code
 WHERE owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
   AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = owner)
+ORDER BY 1
+
+-- name: view_settings
+-- Settings of the session on which a view depends though PostgreSQL calls what it uses immutable: a bytea (type 17)
+-- turned into text, and quote_ident(). The expression's parsed form tells.
+SELECT setting
+FROM pg_rewrite AS r,
+     (VALUES ('bytea_output', '\{COERCEVIAIO :arg \{[A-Z]+ [^{(]*:\w*type 17 '),
+             ('quote_all_identifiers', format(':funcid %%s ', 'quote_ident(text)'::regprocedure::oid))
+     ) AS v (setting, pattern)
+WHERE r.ev_class = %(view)s::regclass AND r.ev_action::text ~ pattern
+
+-- name: generated_as
+-- How the used columns of a table that are generated and stored are computed; NULL if there are none.
+SELECT string_agg(format('%%I = %%s', a.attname, pg_get_expr(d.adbin, d.adrelid)), '; ' ORDER BY a.attnum)
+FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = %(source)s::oid AND a.attgenerated = 's' AND a.attname = ANY (%(used)s::text[])
+
+-- name: may_read
+-- Whether the owner of a view may read a table, and that owner.
+SELECT has_table_privilege(c.relowner, %(source)s::oid, 'SELECT'), pg_get_userbyid(c.relowner)::text
+FROM pg_class AS c WHERE c.oid = to_regclass(%(view)s)
+
+-- name: publications_of_changes
+-- Publications of updates or deletes that take in tables of the schema.
+SELECT DISTINCT format('%%I', p.pubname)
+FROM pg_publication AS p JOIN pg_publication_tables AS t ON t.pubname = p.pubname
+WHERE t.schemaname = %(schema)s AND (p.pubupdate OR p.pubdelete)
 ORDER BY 1
 
 -- name: columns_of

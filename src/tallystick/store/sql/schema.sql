@@ -22,6 +22,7 @@ CREATE TABLE {schema}.aggregate (
     fingerprint text NOT NULL,
     source regclass NOT NULL,
     mirror regclass,
+    generated text,
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -40,8 +41,9 @@ COMMENT ON TABLE {schema}.reset IS 'tallystick: left by TRUNCATE; state, and del
 COMMENT ON COLUMN {schema}.reset.partition IS 'only this one was truncated: the state holds more than the source';
 
 -- Deltas of transactions before the floor have all been folded, so readers begin there. Transaction ids mean nothing in
--- another cluster: the floor counts only in a row that its folder wrote itself, which the row's xmin tells. A row that
--- was restored has another xmin, or by chance the same; then the floor is no higher than what is written here later.
+-- another cluster: the floor counts only in a row that its folder wrote itself, which the row's xmin tells, and if that
+-- folder is no transaction to come. A row that was restored has another xmin, or by chance the same; then the floor,
+-- which is never above its folder, is no higher than what is written here later.
 CREATE TABLE {schema}.watermark (
     aggregate text PRIMARY KEY,
     floor xid8 NOT NULL DEFAULT '0',
