@@ -92,6 +92,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "boolean": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."boolean__source"()) > 0 THEN
+    INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -88,6 +88,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "count_and_sum": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."count_and_sum__source"()) > 0 THEN
+    INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -98,6 +98,12 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."distinct__source"()) > 0 THEN
+    INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -90,6 +90,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "extremes": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."extremes__source"()) > 0 THEN
+    INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, i2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, i1, i2
+  FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -86,6 +86,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."floating_point__source"()) > 0 THEN
+    INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -41,7 +41,7 @@ BEGIN ATOMIC SELECT 'app.event'::regclass; END;
 -- group key, arguments and filters of one source row
 CREATE FUNCTION "tally"."nullable_keys__row"(source_row app.event) RETURNS TABLE (k1 integer, k2 timestamp without time zone, x1 integer) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
+  SELECT chat_id AS k1, CASE WHEN (ok IS DISTINCT FROM false) THEN date_trunc('day'::text, timezone('UTC'::text, at)) END AS k2, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
 END;
 
 -- never called: while it is there, so is all that the triggers need
@@ -85,6 +85,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "nullable_keys": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."nullable_keys__source"()) > 0 THEN
+    INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
+  FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -104,6 +104,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."numeric__source"()) > 0 THEN
+    INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -93,6 +93,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."Quoted ""names""__source"()) > 0 THEN
+    INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

@@ -89,6 +89,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "text_key": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."text_key__source"()) > 0 THEN
+    INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, count(*) AS n FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

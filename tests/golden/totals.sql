@@ -77,6 +77,11 @@ BEGIN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."totals__source"()) > 0 THEN
+    INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
+  FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r HAVING count(*) > 0) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;

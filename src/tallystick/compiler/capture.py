@@ -129,13 +129,15 @@ def _row(layout: Layout) -> Statement:
     ]
     columns += [fill("{name} {type}", name=a.name, type=a.type) for a in layout.arguments()]
     used = comma(fill("(source_row).{c} AS {c}", c=Identifier(name)) for name in layout.snapshot.source.used)
+    # Of a row that it is given as a value, the planner computes all items, whatever the WHERE clause says.
+    condition = canonical(layout.shape.where) if layout.shape.where else None
     sql = fill(
         "CREATE FUNCTION {f}(source_row {table}) RETURNS TABLE ({columns}) LANGUAGE sql IMMUTABLE PARALLEL SAFE\n"
         "BEGIN ATOMIC\n  SELECT {items} FROM (SELECT {used}) AS {alias}{where};\nEND",
         f=layout.object("row"),
         table=canonical(layout.snapshot.source.name),
         columns=comma(columns) if columns else SQL("present boolean"),
-        items=layout.row_items() if columns else SQL("true AS present"),
+        items=layout.row_items(condition) if columns else SQL("true AS present"),
         used=used, alias=Identifier(layout.shape.alias), where=layout.where(),
     )  # fmt: skip
     return Statement("group key, arguments and filters of one source row", sql)
@@ -266,18 +268,26 @@ def _changed_rows(layout: Layout) -> Composed:
 
 
 def _mark(layout: Layout) -> Composable:
+    """A marker. Other triggers may have filled the table again before ours: then these rows are counted behind it."""
+    name = literal(layout.name)
     if not layout.snapshot.source.is_partitioned:
-        return _insert_mark(layout)
-    # A partition that is truncated together with the whole adds nothing: nothing came into it since.
+        return fill(
+            "{mark};\n  IF pg_relation_size({source}()) > 0 THEN\n    {append};\n  END IF",
+            mark=_insert_mark(layout), source=layout.object("source"),
+            append=append_rows(layout, "insert", layout.source_rows(), SQL("TG_RELID")),
+        )  # fmt: skip
+    # A partition that is truncated together with the whole adds nothing, unless something came into it since.
     return fill(
         "IF TG_RELID = {source}() THEN\n    {whole};\n"
+        "    INSERT INTO {reset} (aggregate, epoch, partition) SELECT {name}, nextval({epoch}), relid\n"
+        "    FROM pg_partition_tree({source}()) WHERE isleaf AND pg_relation_size(relid) > 0;\n"
         "  ELSIF NOT EXISTS (SELECT FROM {reset} AS r WHERE aggregate = {name} AND partition IS NULL"
         " AND xact = pg_current_xact_id()\n"
         "    AND NOT EXISTS (SELECT FROM {delta} AS d WHERE d.partition = TG_RELID AND d.epoch >= r.epoch)) THEN\n"
         "    INSERT INTO {reset} (aggregate, epoch, partition) VALUES ({name}, nextval({epoch}), TG_RELID);\n"
         "  END IF",
         source=layout.object("source"), whole=_insert_mark(layout), reset=layout.own("reset"),
-        name=literal(layout.name), delta=layout.object("delta"), epoch=_epoch(layout),
+        name=name, delta=layout.object("delta"), epoch=_epoch(layout),
     )  # fmt: skip
 
 

@@ -23,9 +23,10 @@ from typing import TypeVar
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
+from tallystick.compiler.guards import guarded, guarded_by
 from tallystick.compiler.snapshot import ColumnType, Snapshot
 from tallystick.compiler.text import canonical, column, conjunction, fill, filtered, literal
-from tallystick.declare.sqltext import Measure, Shape
+from tallystick.declare.sqltext import Measure, Shape, column_of
 from tallystick.errors import DeclarationError
 
 _Part = TypeVar("_Part")
@@ -39,11 +40,12 @@ _FINITE = "{x} > '-Infinity'::numeric AND {x} < 'Infinity'::numeric"
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A column of the row function: an expression over the source row."""
+    """A column of the row function: an expression over the source row, which fails on none if it is just a column."""
 
     name: SQL
     expression: Composable
     type: Composable
+    can_fail: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +162,16 @@ def components_of(aggregate: str, shape: Shape, snapshot: Snapshot, schema: Iden
     Raises:
         DeclarationError: a measure over a type that cannot be kept exactly.
     """
-    builder = _Builder(aggregate, snapshot, schema)
+    builder = _Builder(aggregate, snapshot, schema, guarded_by(shape))
     for measure, result_type in zip(shape.measures, snapshot.measures, strict=True):
         builder.add(measure, result_type)
     return builder.components
 
 
 class _Builder:
-    def __init__(self, aggregate: str, snapshot: Snapshot, schema: Identifier) -> None:
+    def __init__(self, aggregate: str, snapshot: Snapshot, schema: Identifier, guards: dict[str, Composable]) -> None:
         self.aggregate = aggregate
+        self.guards = guards
         self.types = snapshot.arguments
         self.schema = schema
         self.components = Components()
@@ -320,7 +323,7 @@ class _Builder:
         if text is None:
             return None
         filters = self.components.filters
-        new = Argument(column("f", len(filters) + 1), canonical(text), SQL("boolean"))
+        new = Argument(column("f", len(filters) + 1), canonical(text), SQL("boolean"), can_fail=True)
         return _known(filters, new, ("expression",)).name
 
     def _argument(self, text: str | None, kind: ColumnType, *, summed: bool = False) -> SQL:
@@ -331,7 +334,8 @@ class _Builder:
         else:
             cast = fill("({x})::{type}", x=expression, type=canonical(base))
         arguments = self.components.arguments
-        new = Argument(column("x", len(arguments) + 1), cast, canonical(base))
+        cast = guarded(cast, self.guards.get(text or ""))
+        new = Argument(column("x", len(arguments) + 1), cast, canonical(base), column_of(text or "") is None)
         return _known(arguments, new, ("expression",)).name
 
     def _count(self, condition: Composable | None) -> SQL:

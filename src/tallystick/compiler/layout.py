@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from tallystick.compiler.components import Argument, Components, components_of
+from tallystick.compiler.guards import guarded
 from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.text import canonical, column, comma, conjunction, fill, literal
 from tallystick.declare.names import internal_name
-from tallystick.declare.sqltext import Shape
+from tallystick.declare.sqltext import Shape, column_of
 
 WIDE_KEY_BYTES = 2000
 """A B-tree takes entries of about 2,700 bytes; keys from here on are looked up without one."""
@@ -93,14 +94,22 @@ class Layout:
     def where(self) -> Composable:
         return fill(" WHERE {w}", w=canonical(self.shape.where)) if self.shape.where else SQL("")
 
-    def row_items(self) -> Composed:
-        """Key, argument and filter expressions under their positional names."""
-        items: list[Composable] = [
-            fill("({e})::{t} AS {k}" if type_.is_domain else "{e} AS {k}", e=canonical(key.expression), k=name,
-                 t=canonical(type_.stored))
-            for name, key, type_ in zip(self.keys, self.shape.keys, self.snapshot.keys, strict=True)
-        ]  # fmt: skip
-        items += [fill("{e} AS {x}", e=a.expression, x=a.name) for a in self.arguments()]
+    def row_items(self, condition: Composable | None = None) -> Composed:
+        """Key, argument and filter expressions under their positional names.
+
+        Args:
+            condition: what rows must meet before anything is computed of them that could fail.
+        """
+        items: list[Composable] = []
+        for name, key, type_ in zip(self.keys, self.shape.keys, self.snapshot.keys, strict=True):
+            expression: Composable = canonical(key.expression)
+            if type_.is_domain:
+                expression = fill("({e})::{t}", e=expression, t=canonical(type_.stored))
+            can_fail = column_of(key.expression) is None
+            items.append(fill("{e} AS {k}", e=guarded(expression, condition if can_fail else None), k=name))
+        for argument in self.arguments():
+            guard = condition if argument.can_fail else None
+            items.append(fill("{e} AS {x}", e=guarded(argument.expression, guard), x=argument.name))
         return comma(items)
 
     def arguments(self) -> list[Argument]:

@@ -17,6 +17,7 @@ class ColumnType:
         collation: qualified and quoted name, for collatable types.
         operator_schema: schema in which the type's own `=` lives.
         is_domain: a domain over `base`.
+        is_composite: a row of several fields.
     """
 
     text: str
@@ -26,6 +27,7 @@ class ColumnType:
     collation: str | None = None
     operator_schema: str = "pg_catalog"
     is_domain: bool = False
+    is_composite: bool = False
 
     @property
     def stored(self) -> str:

@@ -292,7 +292,12 @@ class _Reader:
     def _measure(self, tokens: Sequence[Token], name: str) -> Measure:
         text = self._slice(tokens)
         inner = _unwrap(list(tokens))
-        start = 2 if len(inner) > 2 and inner[0].text == "pg_catalog" and inner[1].text == "." else 0
+        start = 2 if len(inner) > 3 and inner[1].text == "." and inner[3].kind == "open" else 0
+        if start and name_of(inner[0]) != "pg_catalog":
+            raise self.refuse(
+                f"{text} is a function of the schema {name_of(inner[0])}",
+                "Use PostgreSQL's own aggregates, if need be over a cast, as in min(x::text).",
+            )
         call = inner[start:]
         if len(call) < 3 or call[0].kind not in ("word", "quoted") or call[1].kind != "open":
             raise self._not_a_measure(text)

@@ -11,15 +11,27 @@ import difflib
 import re
 
 import psycopg
-from psycopg.sql import SQL, Composable, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from tallystick.compiler.snapshot import ColumnType, Snapshot, Source
+from tallystick.compiler.guards import guarded, guarded_by
+from tallystick.compiler.snapshot import Snapshot, Source
 from tallystick.compiler.text import canonical, comma, fill
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import DeclarationError
 from tallystick.maintain.parent import mirror_of, parent_of
+from tallystick.maintain.refusals import (
+    not_from_one_row,
+    refuse_composite,
+    refuse_foreign_code,
+    refuse_mutable,
+    refuse_other_operators,
+    refuse_settings,
+    refuse_unhashable,
+    refuse_virtual,
+    try_on_rows,
+)
 from tallystick.store import catalog
 from tallystick.store.catalog import Relation
 from tallystick.store.connection import Cursor
@@ -29,10 +41,6 @@ _KINDS = {
     "m": "a materialized view",
     "f": "a foreign table",
     "S": "a sequence",
-}
-_SETTINGS = {
-    "bytea_output": ("the text of a bytea", "Use encode(…, 'hex')."),
-    "quote_all_identifiers": ("quote_ident()", "Keep the name itself and quote it when reading."),
 }
 
 
@@ -50,6 +58,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     probe = internal_name(aggregate.name, "probe")
     view = catalog.qualified(aggregate.schema, probe)
     _declare(cursor, aggregate, probe)
+    operators = _declared_operators(cursor, aggregate)
     parent = parent_of(cursor, aggregate)
     cursor.execute(catalog.FIXED_PATH.sql)
     source = _source(cursor, aggregate, view)
@@ -61,14 +70,9 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     catalog.drop_view(cursor, aggregate.schema, probe)
 
     names, expressions = _expressions(shape)
-    items = comma(fill("{e} AS {n}", e=e, n=Identifier(n)) for n, e in zip(names, expressions, strict=True))
-    where = SQL(" WHERE {w}").format(w=canonical(shape.where)) if shape.where else SQL("")
     # Over nothing but the named columns used, as the triggers see a row: whole rows and system columns show here.
-    query = fill(
-        "SELECT {items} FROM (SELECT {used} FROM {source}) AS {alias}{where}",
-        items=items, used=comma(Identifier(name) for name, _ in used), source=canonical(shape.source),
-        alias=Identifier(shape.alias), where=where,
-    )  # fmt: skip
+    table = fill("SELECT {used} FROM {t}", used=comma(Identifier(n) for n, _ in used), t=canonical(shape.source))
+    query = _rows(shape, table)
     try:
         with cursor.connection.transaction():
             catalog.create_view(cursor, aggregate.schema, probe, query)
@@ -80,24 +84,27 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
                 f'aggregate "{aggregate.name}": {expression} has the type {pseudo[2]}, which no column can store.',
                 hint="Name its parts one by one.",
             ) from error
-        raise _not_from_one_row(aggregate, "its expressions", error) from error
+        raise not_from_one_row(aggregate, "its expressions", error) from error
     columns = catalog.view_columns(cursor, view)
-    _refuse_foreign_code(cursor, aggregate, view)
-    _refuse_settings(cursor, aggregate, view)
+    refuse_foreign_code(cursor, aggregate, view)
+    refuse_other_operators(aggregate, operators, catalog.view_operators(cursor, view))
+    refuse_settings(cursor, aggregate, view)
     catalog.drop_view(cursor, aggregate.schema, probe)
 
-    _refuse_virtual(aggregate, used)
+    refuse_virtual(aggregate, used)
     probed: list[tuple[Composable, str]] = [(e, c.type.text) for e, c in zip(expressions, columns, strict=True)]
     if shape.where:
         probed.append((canonical(shape.where), "boolean"))
-    _refuse_mutable(cursor, aggregate, shape, probed)
-    _try_on_rows(cursor, aggregate, query)
+    refuse_mutable(cursor, aggregate, shape, probed)
+    try_on_rows(cursor, aggregate, query)
 
     count = len(shape.keys)
     # Filters follow the arguments and are left over.
     arguments = dict(zip(_argument_texts(shape), (column.type for column in columns[count:]), strict=False))
-    distinct = [arguments[measure.argument] for measure in shape.measures if measure.distinct and measure.argument]
-    _refuse_unhashable(cursor, aggregate, [*(column.type for column in columns[:count]), *distinct])
+    hashed = {m.argument for m in shape.measures if m.distinct and m.argument}
+    hashed_columns = [c for text, c in zip(_argument_texts(shape), columns[count:], strict=False) if text in hashed]
+    refuse_unhashable(cursor, aggregate, [*columns[:count], *hashed_columns])
+    refuse_composite(aggregate, columns)
     used_names = tuple(name for name, _ in used)
     partitions = tuple(leaf.name for leaf in leaves) if source.kind == "p" else None
     snapshot = Snapshot(
@@ -201,91 +208,31 @@ def _expressions(shape: Shape) -> tuple[list[str], list[Composable]]:
     return [name for name, _ in texts], [canonical(text) for _, text in texts]
 
 
-def _refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
-    for what, owner in catalog.view_foreign_code(cursor, view):
-        raise DeclarationError(
-            f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code'
-            " as the installer.",
-            hint="Use code that belongs to the installing role or to a superuser.",
-        )
-
-
-def _refuse_settings(cursor: Cursor, aggregate: Grouped, view: str) -> None:
-    for setting in catalog.view_settings(cursor, view):
-        what, instead = _SETTINGS[setting]
-        raise DeclarationError(
-            f'aggregate "{aggregate.name}": {what} depends on the setting {setting} of each session.', hint=instead
-        )
-
-
-def _refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
-    for name, generated in used:
-        if generated == "v":
-            raise DeclarationError(
-                f'aggregate "{aggregate.name}": column "{name}" is a virtual generated column.',
-                hint="Write its expression in the declaration, or make the column STORED.",
-            )
-
-
-def _try_on_rows(cursor: Cursor, aggregate: Grouped, query: Composable) -> None:
-    """Compute the expressions of some rows as the triggers will: an error there would fail a user's write."""
+def _declared_operators(cursor: Cursor, aggregate: Grouped) -> set[tuple[int, str]] | None:
+    """The operators in the declared expressions, found by the caller's path; None if these need more than a row."""
+    shape = aggregate.shape
+    probe = internal_name(aggregate.name, "operators")
     try:
         with cursor.connection.transaction():
-            cursor.execute(fill("SELECT * FROM ({query}) AS q LIMIT 100", query=query))
-    except psycopg.errors.InsufficientPrivilege:
-        raise
-    except psycopg.Error as error:
-        raise DeclarationError(
-            f'aggregate "{aggregate.name}": its expressions fail on rows of the table when names resolve in pg_catalog'
-            f" only, as in a trigger: {error.diag.message_primary}.",
-            hint="Functions of your own need ALTER FUNCTION … SET search_path, or qualified names inside.",
-        ) from error
+            table = fill("TABLE {t}", t=canonical(shape.source))
+            catalog.create_view(cursor, aggregate.schema, probe, _rows(shape, table))
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError):
+        return None
+    operators = catalog.view_operators(cursor, catalog.qualified(aggregate.schema, probe))
+    catalog.drop_view(cursor, aggregate.schema, probe)
+    return operators
 
 
-def _refuse_unhashable(cursor: Cursor, aggregate: Grouped, types: list[ColumnType]) -> None:
-    """Groups are found again by a hash of their key, values of a count(DISTINCT …) by one of key and value."""
-    for type_ in types:
-        try:
-            cursor.execute(fill("SELECT hash_record_extended(ROW(NULL::{t}), 0)", t=canonical(type_.base)))
-        except psycopg.errors.UndefinedFunction as error:
-            raise DeclarationError(
-                f'aggregate "{aggregate.name}": values of type {type_.text} cannot be hashed.',
-                hint="Cast the expression to a type that can be, such as text.",
-            ) from error
-
-
-def _not_from_one_row(aggregate: Grouped, what: str, error: psycopg.Error) -> DeclarationError:
-    return DeclarationError(
-        f'aggregate "{aggregate.name}": {what} cannot be computed from one row: {error.diag.message_primary}.',
-        hint="Use expressions over the row's own columns.",
-    )
-
-
-def _refuse_mutable(
-    cursor: Cursor, aggregate: Grouped, shape: Shape, expressions: list[tuple[Composable, str]]
-) -> None:
-    """Generated columns must be immutable; so must whatever a trigger computes once and a reader later again."""
-    table = Identifier("pg_temp", shape.alias)
-    cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=table, source=canonical(shape.source)))
-    taken = catalog.columns_of(cursor, shape.source)
-    prefix = "tallystick"
-    while any(column.startswith(prefix) for column in taken):
-        prefix += "_"
-    for number, (expression, type_) in enumerate(expressions):
-        try:
-            cursor.execute(
-                fill(
-                    "ALTER TABLE {t} ADD COLUMN {c} {type} GENERATED ALWAYS AS ({e}) STORED",
-                    t=table, c=Identifier(f"{prefix}{number}"), type=canonical(type_), e=expression,
-                )
-            )  # fmt: skip
-        except psycopg.errors.InvalidObjectDefinition as error:
-            raise DeclarationError(
-                f'aggregate "{aggregate.name}": {expression.as_string(None)} is not immutable: its value depends on'
-                " more than the row, such as the time, the time zone or a setting.",
-                hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at));"
-                " what depends on the time of reading is a condition of the read.",
-            ) from error
-        except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
-            raise _not_from_one_row(aggregate, expression.as_string(None), error) from error
-    cursor.execute(fill("DROP TABLE {t}", t=table))
+def _rows(shape: Shape, table: Composable) -> Composed:
+    """Keys, arguments and filters of each row of a table that the declaration does not leave out."""
+    names, expressions = _expressions(shape)
+    guards = guarded_by(shape)
+    items = [
+        fill("{e} AS {n}", e=guarded(e, guards.get(e.as_string(None))), n=Identifier(n))
+        for n, e in zip(names, expressions, strict=True)
+    ]
+    return fill(
+        "SELECT {items} FROM ({table}) AS {alias}{where}",
+        items=comma(items), table=table, alias=Identifier(shape.alias),
+        where=fill(" WHERE {w}", w=canonical(shape.where)) if shape.where else SQL(""),
+    )  # fmt: skip

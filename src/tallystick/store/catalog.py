@@ -26,10 +26,11 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class ViewColumn:
-    """A column of a view."""
+    """A column of a view. `hashed_in` is the language of its type's own hash function, if it has one."""
 
     name: str
     type: ColumnType
+    hashed_in: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ def view_text(cursor: Cursor, view: str) -> str:
 def view_columns(cursor: Cursor, view: str) -> list[ViewColumn]:
     rows = cursor.execute(named("view_columns"), {"view": view}).fetchall()
     return [
-        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema, bool(domain)))
-        for name, text, base, scale, fixed, collation, schema, domain in rows
+        ViewColumn(name, ColumnType(text, base, scale, bool(fixed), collation, schema, domain, composite), hashed_in)
+        for name, text, base, scale, fixed, collation, schema, domain, composite, hashed_in in rows
     ]
 
 
@@ -76,6 +77,11 @@ def view_used_columns(cursor: Cursor, view: str, source: int) -> list[tuple[str,
 def view_foreign_code(cursor: Cursor, view: str) -> list[tuple[str, str]]:
     """Functions and operators of a view and their owners, where an owner is neither us nor a superuser."""
     return [(what, owner) for what, owner in cursor.execute(named("view_foreign_code"), {"view": view}).fetchall()]
+
+
+def view_operators(cursor: Cursor, view: str) -> set[tuple[int, str]]:
+    """Operators in a view that PostgreSQL did not bring itself: oid and name of each."""
+    return {(oid, name) for oid, name in cursor.execute(named("view_operators"), {"view": view}).fetchall()}
 
 
 def view_settings(cursor: Cursor, view: str) -> list[str]:

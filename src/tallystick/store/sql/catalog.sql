@@ -6,7 +6,8 @@ SELECT pg_get_viewdef(%(view)s::regclass)
 
 -- name: view_columns
 -- Columns of a view with their types: name, type, the type under its domains, the scale that the modifier fixes,
--- whether all values have one width, collation, schema of the type's own operators, whether it is a domain.
+-- whether all values have one width, collation, schema of the type's own `=`, whether it is a domain, a composite, and
+-- the language of its own hash function.
 WITH RECURSIVE under AS (
     SELECT a.attnum, t.oid, t.typtype, t.typbasetype, t.typtypmod,
            CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE -1 END AS modifier
@@ -25,9 +26,19 @@ SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), format_type(b.oid,
        CASE WHEN a.attcollation <> 0
             THEN (SELECT format('%%I.%%I', n.nspname, c.collname)
                   FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) END,
-       CASE WHEN b.typtype = 'b' AND b.typelem = 0
-            THEN (SELECT nspname::text FROM pg_namespace WHERE oid = b.typnamespace) ELSE 'pg_catalog' END,
-       a.atttypid <> b.oid
+       coalesce((SELECT n.nspname::text
+                 FROM pg_opclass AS o
+                 JOIN pg_amop AS m ON m.amopfamily = o.opcfamily AND m.amoplefttype = b.oid AND m.amoprighttype = b.oid
+                   AND m.amopstrategy = CASE o.opcmethod WHEN 403 THEN 3 ELSE 1 END
+                 JOIN pg_operator AS p ON p.oid = m.amopopr JOIN pg_namespace AS n ON n.oid = p.oprnamespace
+                 WHERE o.opcintype = b.oid AND o.opcdefault AND o.opcmethod IN (403, 405)  -- btree, hash
+                 ORDER BY o.opcmethod LIMIT 1), 'pg_catalog'),
+       a.atttypid <> b.oid, b.typtype = 'c',
+       (SELECT l.lanname::text
+        FROM pg_opclass AS o
+        JOIN pg_amproc AS f ON f.amprocfamily = o.opcfamily AND f.amproclefttype = b.oid AND f.amprocnum = 2
+        JOIN pg_proc AS p ON p.oid = f.amproc JOIN pg_language AS l ON l.oid = p.prolang
+        WHERE o.opcintype = b.oid AND o.opcdefault AND o.opcmethod = 405)
 FROM pg_attribute AS a
 JOIN under AS u ON u.attnum = a.attnum AND u.typtype <> 'd'
 JOIN pg_type AS b ON b.oid = u.oid
@@ -42,7 +53,7 @@ FROM pg_rewrite AS r
 JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class AS c ON c.oid = d.refobjid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE r.ev_class = %(view)s::regclass AND c.oid <> r.ev_class
+WHERE r.ev_class = %(view)s::regclass AND c.oid <> r.ev_class AND c.relkind <> 'c'
 
 -- name: view_used_columns
 -- Columns of its source that a view reads, in the table's order, and how each is generated.
@@ -78,6 +89,14 @@ FROM code
 WHERE owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
   AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = owner)
 ORDER BY 1
+
+-- name: view_operators
+-- Operators in a view that PostgreSQL did not bring itself: oid and name.
+SELECT DISTINCT o.oid::bigint, format('%%I.%%s', n.nspname, o.oprname)
+FROM pg_rewrite AS r
+JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_operator'::regclass
+JOIN pg_operator AS o ON o.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+WHERE r.ev_class = %(view)s::regclass
 
 -- name: view_settings
 -- Settings of the session on which a view depends though PostgreSQL calls what it uses immutable: a bytea (type 17)

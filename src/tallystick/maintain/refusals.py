@@ -1,0 +1,135 @@
+"""What is refused at install because kept and direct could come to differ, or a user's write could fail."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psycopg
+from psycopg.sql import Composable, Identifier
+
+from tallystick.compiler.text import canonical, fill
+from tallystick.declare.grouped import Grouped
+from tallystick.declare.sqltext import Shape
+from tallystick.errors import DeclarationError
+from tallystick.store import catalog
+from tallystick.store.catalog import ViewColumn
+from tallystick.store.connection import Cursor
+
+_SETTINGS = {
+    "bytea_output": ("the text of a bytea", "Use encode(…, 'hex')."),
+    "quote_all_identifiers": ("quote_ident()", "Keep the name itself and quote it when reading."),
+}
+
+
+def refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
+    for what, owner in catalog.view_foreign_code(cursor, view):
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code'
+            " as the installer.",
+            hint="Use code that belongs to the installing role or to a superuser.",
+        )
+
+
+def refuse_other_operators(
+    aggregate: Grouped, declared: set[tuple[int, str]] | None, found: set[tuple[int, str]]
+) -> None:
+    if declared is not None and declared != found:
+        names = ", ".join(sorted(name for _, name in declared ^ found))
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": IS DISTINCT FROM, NULLIF or CASE … WHEN uses {names}, which its canonical text'
+            " does not name.",
+            hint="Write the comparison with OPERATOR(schema.=).",
+        )
+
+
+def refuse_settings(cursor: Cursor, aggregate: Grouped, view: str) -> None:
+    for setting in catalog.view_settings(cursor, view):
+        what, instead = _SETTINGS[setting]
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": {what} depends on the setting {setting} of each session.', hint=instead
+        )
+
+
+def refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
+    for name, generated in used:
+        if generated == "v":
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": column "{name}" is a virtual generated column.',
+                hint="Write its expression in the declaration, or make the column STORED.",
+            )
+
+
+def try_on_rows(cursor: Cursor, aggregate: Grouped, query: Composable) -> None:
+    """Compute the expressions of some rows as the triggers will: an error there would fail a user's write."""
+    try:
+        with cursor.connection.transaction():
+            cursor.execute(fill("SELECT * FROM ({query}) AS q LIMIT 100", query=query))
+    except psycopg.errors.InsufficientPrivilege:
+        raise
+    except psycopg.Error as error:
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": its expressions fail on rows of the table when names resolve in pg_catalog'
+            f" only, as in a trigger: {error.diag.message_primary}.",
+            hint="Functions of your own need ALTER FUNCTION … SET search_path, or qualified names inside.",
+        ) from error
+
+
+def refuse_unhashable(cursor: Cursor, aggregate: Grouped, columns: list[ViewColumn]) -> None:
+    """Groups are found again by a hash of their key, values of a count(DISTINCT …) by one of key and value."""
+    for column in columns:
+        # Functions in SQL and the like are not told that the seed is given, and then give NULL for a hash.
+        is_hashable = column.hashed_in in (None, "internal", "c")
+        with suppress(psycopg.errors.UndefinedFunction), cursor.connection.transaction():
+            cursor.execute(fill("SELECT hash_record_extended(ROW(NULL::{t}), 0)", t=canonical(column.type.base)))
+            if is_hashable:
+                continue
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": values of type {column.type.text} cannot be hashed'
+            + ("." if is_hashable else f" by a function in {column.hashed_in}."),
+            hint="Cast the expression to a type that can be, such as text.",
+        )
+
+
+def refuse_composite(aggregate: Grouped, columns: list[ViewColumn]) -> None:
+    """A row with a NULL in it is neither NULL nor not NULL, and a row of NULLs is NULL and counted."""
+    for column in columns:
+        if column.type.is_composite:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": values of the composite type {column.type.text} cannot be kept.',
+                hint="Name their fields one by one, as in (price).amount.",
+            )
+
+
+def not_from_one_row(aggregate: Grouped, what: str, error: psycopg.Error) -> DeclarationError:
+    return DeclarationError(
+        f'aggregate "{aggregate.name}": {what} cannot be computed from one row: {error.diag.message_primary}.',
+        hint="Use expressions over the row's own columns.",
+    )
+
+
+def refuse_mutable(cursor: Cursor, aggregate: Grouped, shape: Shape, expressions: list[tuple[Composable, str]]) -> None:
+    """Generated columns must be immutable; so must whatever a trigger computes once and a reader later again."""
+    table = Identifier("pg_temp", shape.alias)
+    cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=table, source=canonical(shape.source)))
+    taken = catalog.columns_of(cursor, shape.source)
+    prefix = "tallystick"
+    while any(column.startswith(prefix) for column in taken):
+        prefix += "_"
+    for number, (expression, type_) in enumerate(expressions):
+        try:
+            cursor.execute(
+                fill(
+                    "ALTER TABLE {t} ADD COLUMN {c} {type} GENERATED ALWAYS AS ({e}) STORED",
+                    t=table, c=Identifier(f"{prefix}{number}"), type=canonical(type_), e=expression,
+                )
+            )  # fmt: skip
+        except psycopg.errors.InvalidObjectDefinition as error:
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": {expression.as_string(None)} is not immutable: its value depends on'
+                " more than the row, such as the time, the time zone or a setting.",
+                hint="Spell it so that it does not, for example date_trunc('day', timezone('UTC', created_at));"
+                " what depends on the time of reading is a condition of the read.",
+            ) from error
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+            raise not_from_one_row(aggregate, expression.as_string(None), error) from error
+    cursor.execute(fill("DROP TABLE {t}", t=table))
