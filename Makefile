@@ -1,7 +1,7 @@
 # Everything runs in .venv, which is made from requirements.lock. Needed: make and Python 3.11 or newer.
 
 PYTHON ?= python3
-# Passed on to the command of demo, test and lock: make test ARGS="-m 'not slow' tests/unit"
+# Passed on to the command of demo, test, soak and lock: make test ARGS="-m 'not slow' tests/unit"
 ARGS ?=
 
 BIN := .venv/bin
@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 LOCK_BIN := .venv-lock/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test soak lint format lock clean
 
 help: ## Show this list
 	@echo "Usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -20,6 +20,9 @@ demo: $(STAMP) ## Run the demo on the embedded PostgreSQL (ARGS are options of t
 
 test: $(STAMP) ## Run the tests (ARGS are options of pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(STAMP) ## Run the state machines for an hour, seeds printed (ARGS="--minutes 5")
+	@$(BIN)/python -m tests.property.soak $(ARGS)
 
 lint: $(STAMP) ## Check style, format, types and the direction of imports
 	$(BIN)/ruff check .

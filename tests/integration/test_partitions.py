@@ -218,6 +218,20 @@ def test_behind_our_back(app: Connection, engine: Engine, tally: Tally, change: 
     assert_kept(tally, engine)
 
 
+def test_a_partition_comes_and_goes_between_two_folds(app: Connection, engine: Engine, tally: Tally) -> None:
+    """Found by the state machine: what was written to it was counted, though it never was."""
+    app.execute(OTHER)
+    app.execute(ATTACH)
+    app.execute("UPDATE event SET day = '2024-01-09' WHERE day = '2024-04-05' AND id < 9")
+    app.execute("INSERT INTO april VALUES ('a', 1, 1, '2024-04-05', 1)")
+    app.execute("ALTER TABLE event DETACH PARTITION april")
+    assert_kept(tally, engine)
+    app.execute("UPDATE april SET n = 0")
+    app.execute(ATTACH)
+    tally.fold(engine)
+    assert_kept(tally, engine)
+
+
 def test_truncated_in_a_transaction_that_goes_on(app: Connection, engine: Engine, tally: Tally) -> None:
     app.execute(
         "BEGIN; TRUNCATE event; INSERT INTO event VALUES (1, '2024-02-02', 1, 1, 'a'); TRUNCATE january; COMMIT"

@@ -101,7 +101,20 @@ def _fold(layout: Layout) -> Composed:
         "((NOT {current} AND {can_fold}) OR EXISTS (SELECT FROM gone))", current=layout.is_current(), can_fold=can_fold
     )
     steps: list[Composable] = [
-        fill("gone AS (DELETE FROM {delta} WHERE {c} RETURNING *)", delta=layout.object("delta"), c=can_fold),
+        fill(
+            "gone AS (DELETE FROM {delta} WHERE {c} RETURNING *)",
+            delta=layout.object("delta"),
+            c=conjunction([can_fold, *layout.counted()]),
+        ),
+        *(
+            fill(
+                "void AS (DELETE FROM {delta} WHERE {c} AND NOT {counted})",
+                delta=layout.object("delta"),
+                c=can_fold,
+                counted=counted,
+            )
+            for counted in layout.counted()
+        ),
         fill("floor AS ({update})", update=_raise_floor(layout, did_fold)),
     ]
     for facet in parts.facets:

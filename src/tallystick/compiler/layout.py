@@ -237,6 +237,14 @@ class Layout:
             ),
         ]  # fmt: skip
 
+    def counted(self) -> list[Composed]:
+        """The delta is of a partition that is counted: not of one that came and went between two folds."""
+        if not self.snapshot.source.is_partitioned:
+            return []
+        source = literal(self.snapshot.source.name)
+        template = "(partition = {source}::regclass OR partition IN (SELECT relation FROM {listed}))"
+        return [SQL(template).format(source=source, listed=self.listed())]
+
     def listed(self) -> Composed:
         """The partitions that are counted."""
         return fill("{table} WHERE aggregate = {name}", table=self.own("partition"), name=literal(self.name))

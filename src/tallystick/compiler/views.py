@@ -126,16 +126,10 @@ def _finals(layout: Layout) -> Composed:
 def _deltas(layout: Layout, conditions: list[Composable]) -> Composed:
     """Unfolded deltas as a subquery; of a key that may be wide, two halves that each meet an index of theirs."""
     halves = [[SQL("narrow")], [SQL("NOT narrow")]] if layout.has_wide_keys else [[]]
-    return fill(
-        "({rows})",
-        rows=SQL(" UNION ALL ").join(
-            fill(
-                "SELECT * FROM {table} WHERE {c}",
-                table=layout.object("delta"), c=conjunction([*half, layout.unfolded(), *conditions, _LEADER]),
-            )
-            for half in halves
-        ),
-    )  # fmt: skip
+    always = [layout.unfolded(), *layout.counted(), *conditions, _LEADER]
+    template = "SELECT * FROM {table} WHERE {c}"
+    parts = [SQL(template).format(table=layout.object("delta"), c=conjunction([*half, *always])) for half in halves]
+    return fill("({rows})", rows=SQL(" UNION ALL ").join(parts))
 
 
 def _combined(layout: Layout, state: Composable) -> Composed:

@@ -36,8 +36,8 @@ def refuse_other_operators(
     if declared is not None and declared != found:
         names = ", ".join(sorted(name for _, name in declared ^ found))
         raise DeclarationError(
-            f'aggregate "{aggregate.name}": IS DISTINCT FROM, NULLIF or CASE … WHEN uses {names}, which its canonical text'
-            " does not name.",
+            f'aggregate "{aggregate.name}": IS DISTINCT FROM, NULLIF or CASE … WHEN uses {names}, which its canonical'
+            " text does not name.",
             hint="Write the comparison with OPERATOR(schema.=).",
         )
 
