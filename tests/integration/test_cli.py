@@ -316,3 +316,53 @@ def test_init_writes_what_the_other_commands_can_use(tally: Run, folder: Path) -
     for command in ("plan", "install", "backfill", "verify", "status", "doctor"):
         assert tally(command, *app).code == 0, command
     assert [each["phase"] for each in tally("status", *app, "--json").json["aggregates"]] == ["kept", "kept"]
+
+
+PARTITIONED = """
+CREATE TABLE sale (id bigint, day date, region text) PARTITION BY RANGE (day);
+CREATE TABLE sale_1 PARTITION OF sale FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+CREATE TABLE region (name text PRIMARY KEY, sales bigint);
+INSERT INTO region VALUES ('north'), ('south');
+INSERT INTO sale SELECT i, '2024-01-05', CASE WHEN i % 3 > 0 THEN 'north' ELSE 'south' END FROM generate_series(1, 9) i;
+"""
+SALES = """
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from tallystick import Tally
+
+region = Table("region", MetaData(), Column("name", Text), Column("sales", BigInteger))
+tally = Tally()
+tally.grouped(
+    "by_region", "SELECT region, count(*) AS sales FROM sale GROUP BY region", mirror={"sales": region.c.sales}
+)
+"""
+
+
+def test_partitions_and_copies(tally: Run, folder: Path, connect: Connect) -> None:
+    (folder / "sales.py").write_text(SALES)
+    with connect(autocommit=True) as app:
+        app.execute(PARTITIONED)
+        options = ("--app", "sales:tally")
+        assert tally("install", *options).code == 0
+        filled = tally("backfill", "--batch-size", "1", *options)
+        assert "by_region: 2 groups in" in filled.out
+        assert filled.out.rstrip().endswith("; 2 parents brought up to date")
+        assert app.execute("SELECT * FROM region ORDER BY 1").fetchall() == [("north", 6), ("south", 3)]
+        app.execute("CREATE TABLE sale_2 PARTITION OF sale FOR VALUES FROM ('2024-02-01') TO ('2024-03-01')")
+        app.execute("INSERT INTO sale VALUES (10, '2024-02-02', 'south')")
+        status = tally("status", "--json", *options).json["aggregates"][0]
+        assert (status["serving"], status["uncounted"]) == ("direct", ["partition sale_2 is not counted yet"])
+        assert tally("doctor", *options).code == 0
+        folded = tally("fold", *options)
+        assert (folded.code, "by_region: counts from now on public.sale_2" in folded.out) == (0, True)
+        detached = tally("detach", "public.sale_1", "--json", *options)
+        assert (detached.code, detached.json) == (0, {"partition": "public.sale_1", "aggregates": ["by_region"]})
+        assert tally("detach", "public.sale_1", *options).code == 2
+        assert tally("fold", *options).code == 0
+        assert app.execute("SELECT * FROM region ORDER BY 1").fetchall() == [("north", 0), ("south", 1)]
+        app.execute("TRUNCATE sale_2")
+        folded = tally("fold", "--json", *options)
+        assert (folded.code, folded.json["aggregates"][0]["locked"]) == (1, False)
+        assert "partition sale_2 was truncated by itself" in folded.json["aggregates"][0]["error"]
+        assert tally("verify", *options).code == 0
+        assert tally("backfill", "--no-skip-existing", *options).code == 0
+        assert app.execute("SELECT * FROM region ORDER BY 1").fetchall() == [("north", 0), ("south", 0)]

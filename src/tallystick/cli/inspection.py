@@ -102,6 +102,8 @@ def _verdict(report: VerifyReport) -> str:
     name, took = report.aggregate, seconds(report.elapsed_s)
     if report.status == "building":
         return f"{name}: not backfilled yet, answers from its source"
+    if report.status == "uncounted":
+        return f"{name}: its partitions are not those that are counted, answers from its source: see tally status"
     if report.is_exact:
         return f"{name}: exact, {report.groups:,} groups in {took}"
     return f"{name}: DRIFT in {report.drifted:,} of {report.groups:,} groups, found in {took}"

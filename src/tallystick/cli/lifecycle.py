@@ -86,8 +86,9 @@ def backfill(
             for name in chosen:
                 steps.begin(f"backfilling {name}")
                 result = folding.backfill(
-                    target.engine, target.schema, name, batch_size=batch_size, skip_existing=skip_existing
-                )
+                    target.engine, target.schema, name, batch_size=batch_size, skip_existing=skip_existing,
+                    progress=lambda done, total: steps.begin(f"copying to parents: {done:,} of {total:,}"),
+                )  # fmt: skip
                 steps.done(f"{name}: {result.groups:,} groups in {seconds(result.elapsed_s)}{_mirrored(result)}")
                 found.append(result)
     output.json({"aggregates": [_named(each) for each in found]})
@@ -110,7 +111,7 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                     continue
                 took = seconds(result.elapsed_s)
                 if result.adopted:
-                    steps.done(f"{name}: {len(result.adopted)} new partitions counted: {', '.join(result.adopted)}")
+                    steps.done(f"{name}: counts from now on {', '.join(result.adopted)}")
                 steps.done(
                     f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}{_mirrored(result)}"
                 )

@@ -15,8 +15,8 @@ Internal columns have a letter and a number:
 | `c` | state | the number of distinct values of a facet |
 | `h` | state, facet | hash of the key, or of key and value |
 
-Spelled out are `epoch`, `xact` (the transaction that wrote it), `partition` and `facet` of a delta, and `narrow` (a B-tree
-takes the key).
+Spelled out are `epoch`, `xact` (the transaction that wrote it), `partition` and `facet` of a delta, and `narrow` (a
+B-tree takes the key).
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ _FIRES = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `level` is "error" (answers are or may become wrong) or "advice"; `remedy` is the next command."""
+    """One finding; `remedy` is the next command.
+
+    `level` is "error" (answers are or may become wrong, or slow until somebody acts) or "advice".
+    """
 
     level: str
     subject: str
@@ -142,9 +145,9 @@ def _partitions(
 ) -> Iterator[Finding]:
     if found.phase == "kept":
         for difference in partitions.differences(cursor, schema, found):
-            command = "fold" if difference.what == "new" else "backfill"
+            level, command = ("advice", "fold") if difference.what == "new" else ("error", "backfill")
             what = f"serves from its source: {difference}"
-            yield Finding("error", found.name, what, f"tally {command} {found.name}")
+            yield Finding(level, found.name, what, f"tally {command} {found.name}")
     for leaf in catalog.leaves(cursor, found.source_oid):
         if partitions.is_listed(cursor, schema, found.name, leaf.oid):
             yield from _triggers(found.name, leaf.name, expected, catalog.triggers(cursor, leaf.oid), rebuild)

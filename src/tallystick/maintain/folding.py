@@ -83,7 +83,7 @@ def backfill(
     *,
     batch_size: int = BATCH,
     skip_existing: bool = True,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> BackfillResult:
     """Compute the state of one aggregate from its source in one snapshot, and let readers use it.
 
@@ -94,7 +94,7 @@ def backfill(
     Args:
         batch_size: parents of a mirror in one transaction.
         skip_existing: leave parents alone that have a value.
-        progress: is told how many parents each of these transactions has done.
+        progress: is told after each of these transactions how many parents are done, and of how many.
     Raises:
         NotInstalled: there is no such aggregate.
         FoldLocked: another session folded or rebuilt it all the time; nothing was done.
@@ -110,8 +110,9 @@ def backfill(
         cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, "state"))))
     copied = mirror.Copied(0, 0)
     if found.mirror is not None:
-        mirror.note_parents(engine, schema, name, skip_existing=skip_existing)
-        copied = mirror.copy(engine, schema, name, batch_size=batch_size, progress=progress)
+        total = mirror.note_parents(engine, schema, name, skip_existing=skip_existing)
+        told = (lambda done: progress(done, total)) if progress is not None else None
+        copied = mirror.copy(engine, schema, name, batch_size=batch_size, progress=told)
     return BackfillResult(name, groups, time.perf_counter() - started, copied.done, copied.locked)
 
 

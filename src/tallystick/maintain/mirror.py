@@ -40,7 +40,7 @@ def copy(
 
     Args:
         batch_size: parents in one transaction.
-        progress: is told how many notes each transaction has done.
+        progress: is told after each transaction how many notes are done.
     Raises:
         FoldLocked: another session folds this aggregate; what is left is left to the next pass.
     """
@@ -62,4 +62,4 @@ def copy(
             return Copied(done, locked)
         last, done, locked = found[0], done + found[1], locked + found[2]
         if progress is not None:
-            progress(found[1])
+            progress(done)

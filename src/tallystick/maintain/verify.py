@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from tallystick.compiler.text import column, comma, fill, filtered, literal
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
-from tallystick.store import aggregates
+from tallystick.store import aggregates, partitions
 from tallystick.store.connection import transaction
 
 SHOWN = 10
@@ -33,7 +33,8 @@ class Drift:
 class VerifyReport:
     """Both halves compared: groups in the source, groups that drift, and the first ten of these.
 
-    `status` is "exact", "drift", or "building" for an aggregate that has no state to compare yet.
+    `status` is "exact", "drift", "building" for an aggregate that has no state to compare yet, or "uncounted" for one
+    whose partitions are not those that are counted, so that readers are served by the source.
     """
 
     aggregate: str
@@ -59,8 +60,9 @@ def verify(engine: Engine, schema: str, name: str) -> VerifyReport:
     started = time.perf_counter()
     with transaction(engine, snapshot=True, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
-        if found.phase == "building":
-            return VerifyReport(name, 0, 0, (), "building", time.perf_counter() - started)
+        if found.phase == "building" or partitions.differences(cursor, schema, found):
+            status = "building" if found.phase == "building" else "uncounted"
+            return VerifyReport(name, 0, 0, (), status, time.perf_counter() - started)
         shape = shape_of(name, found.definition)
         groups, drifted, first = cursor.execute(_comparison(schema, name, shape)).fetchall()[0]
     drifts = tuple(Drift(*(_loaded(part) for part in drift)) for drift in first or [])
