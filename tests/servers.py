@@ -33,6 +33,7 @@ synchronous_commit = off
 shared_buffers = 64MB
 max_connections = 100
 max_prepared_transactions = 20
+jit = off
 """
 
 

@@ -34,9 +34,8 @@ FOLDS, DELTAS = 8, 50_000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("autovacuum", ["", "VACUUM tally.by_chat__delta, tally.by_label__delta, tally.totals__delta"])
-def test_the_hot_group_stays_quick(engine: Engine, connect: Connect, autovacuum: LiteralString) -> None:
-    """400,000 deltas are folded while a snapshot is open: a read stays under 3 ms at the median."""
+def test_the_hot_group_stays_quick(engine: Engine, connect: Connect) -> None:
+    """400,000 deltas are folded while a snapshot is open: a read stays under 3 ms at the median, vacuumed or not."""
     app, old = connect(autocommit=True), connect()
     app.execute(TABLE)
     tally = Tally()
@@ -49,17 +48,17 @@ def test_the_hot_group_stays_quick(engine: Engine, connect: Connect, autovacuum:
     for _ in range(FOLDS):
         app.execute(sql.SQL(HOT).format(n=sql.Literal(DELTAS)))
         assert [result.deltas for result in tally.fold(engine)] == [DELTAS] * 3
-    if autovacuum:
-        app.execute(autovacuum)
     app.execute("INSERT INTO message (chat_id, label, size) VALUES (1, 'l1', -1)")
-    app.execute("SET jit = off")
-    for read in READS:
-        times_s = []
-        for _ in range(50):
-            started = perf_counter()
-            app.execute(read, prepare=True).fetchall()
-            times_s.append(perf_counter() - started)
-        assert median(times_s[10:]) < 0.003, read
+    for vacuum in ("", "VACUUM (ANALYZE) tally.by_chat__delta, tally.by_label__delta, tally.totals__delta"):
+        if vacuum:
+            app.execute(vacuum)
+        for read in READS:
+            times_s = []
+            for _ in range(50):
+                started = perf_counter()
+                app.execute(read, prepare=True).fetchall()
+                times_s.append(perf_counter() - started)
+            assert median(times_s[10:]) < 0.003, (vacuum, read)
     assert [old.execute(read).fetchall() for read in READS] == before
     assert_exact(engine, tally)
     old.rollback()
