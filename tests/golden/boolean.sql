@@ -51,6 +51,14 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."boolean__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."boolean__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -59,6 +67,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(count(*) FILTER (WHERE x1 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 AND w < 0), 0) AS a2, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 AND w < 0), 0) AS a4 FROM (SELECT 1 AS w, o.* FROM "tally"."boolean__row"(NULL::app.event) AS o WHERE "tally"."boolean__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."boolean__refill"();
 END;
 
 -- captures each changed row
@@ -93,9 +102,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('boolean', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."boolean__source"()) > 0 THEN
-    INSERT INTO "tally"."boolean__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, count(*) FILTER (WHERE x1) AS a2, count(*) FILTER (WHERE x2 IS NOT NULL) AS a3, count(*) FILTER (WHERE x2) AS a4 FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."boolean__refill"();
   END IF;
   RETURN NULL;
 END
@@ -138,7 +145,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."boolean__source", "tally"."boolean__row", "tally"."boolean__guard", "tally"."boolean__change", "tally"."boolean__truncate", "tally"."boolean__insert", "tally"."boolean__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."boolean__source", "tally"."boolean__row", "tally"."boolean__guard", "tally"."boolean__change", "tally"."boolean__truncate", "tally"."boolean__insert", "tally"."boolean__delete", "tally"."boolean__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."boolean__settled" AS
@@ -181,10 +188,11 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."boolean__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.boolean', 0));
   UPDATE "tally"."boolean__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'boolean');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."boolean__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."boolean__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."boolean__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."boolean__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'boolean' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."boolean__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'boolean' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

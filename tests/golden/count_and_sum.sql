@@ -47,6 +47,14 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."count_and_sum__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."count_and_sum__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -55,6 +63,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."count_and_sum__row"(NULL::app.event) AS o WHERE "tally"."count_and_sum__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."count_and_sum__refill"();
 END;
 
 -- captures each changed row
@@ -89,9 +98,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('count_and_sum', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."count_and_sum__source"()) > 0 THEN
-    INSERT INTO "tally"."count_and_sum__delta" (epoch, k1, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT chat_id AS k1, (size)::integer AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."count_and_sum__refill"();
   END IF;
   RETURN NULL;
 END
@@ -134,7 +141,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."count_and_sum__source", "tally"."count_and_sum__row", "tally"."count_and_sum__guard", "tally"."count_and_sum__change", "tally"."count_and_sum__truncate", "tally"."count_and_sum__insert", "tally"."count_and_sum__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."count_and_sum__source", "tally"."count_and_sum__row", "tally"."count_and_sum__guard", "tally"."count_and_sum__change", "tally"."count_and_sum__truncate", "tally"."count_and_sum__insert", "tally"."count_and_sum__delete", "tally"."count_and_sum__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."count_and_sum__settled" AS
@@ -177,10 +184,11 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."count_and_sum__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.count_and_sum', 0));
   UPDATE "tally"."count_and_sum__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'count_and_sum');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."count_and_sum__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."count_and_sum__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."count_and_sum__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."count_and_sum__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."count_and_sum__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'count_and_sum' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

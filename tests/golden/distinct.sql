@@ -57,6 +57,15 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."kind" AS "kind", (source_row)."size" AS "size") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."distinct__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."distinct__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -65,6 +74,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT 1 AS w, o.* FROM "tally"."distinct__row"(NULL::app.event) AS o WHERE "tally"."distinct__source"() IS NOT NULL) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."distinct__refill"();
 END;
 
 -- captures each changed row
@@ -99,10 +109,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('distinct', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."distinct__source"()) > 0 THEN
-    INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
-  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
-  WHERE (facet <> 1 OR v1 IS NOT NULL);
+    PERFORM "tally"."distinct__refill"();
   END IF;
   RETURN NULL;
 END
@@ -147,7 +154,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__guard", "tally"."distinct__change", "tally"."distinct__truncate", "tally"."distinct__insert", "tally"."distinct__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__guard", "tally"."distinct__change", "tally"."distinct__truncate", "tally"."distinct__insert", "tally"."distinct__delete", "tally"."distinct__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."distinct__settled" AS
@@ -193,12 +200,13 @@ SELECT "chat_id", "kinds", "events" FROM "tally"."distinct__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."distinct__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.distinct', 0));
   UPDATE "tally"."distinct__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct');
   UPDATE "tally"."distinct__facet1" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL),
+  void AS (DELETE FROM "tally"."distinct__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
   "void0" AS (DELETE FROM "tally"."distinct__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  "void1" AS (DELETE FROM "tally"."distinct__facet1" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."distinct__delta" WHERE epoch < (SELECT epoch FROM marker))
+  "void1" AS (DELETE FROM "tally"."distinct__facet1" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'distinct' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -49,6 +49,14 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."extremes__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, i2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, i1, i2
+  FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."extremes__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -57,6 +65,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, min(x1) FILTER (WHERE w > 0) AS i1, min(x1) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE f1 AND w > 0) AS i2, max(x2) FILTER (WHERE f1 AND w < 0) AS d2 FROM (SELECT 1 AS w, o.* FROM "tally"."extremes__row"(NULL::app.event) AS o WHERE "tally"."extremes__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2)));
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."extremes__refill"();
 END;
 
 -- captures each changed row
@@ -91,9 +100,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('extremes', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."extremes__source"()) > 0 THEN
-    INSERT INTO "tally"."extremes__delta" (epoch, k1, n, i1, i2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, i1, i2
-  FROM (SELECT k1, count(*) AS n, min(x1) AS i1, max(x2) FILTER (WHERE f1) AS i2 FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."extremes__refill"();
   END IF;
   RETURN NULL;
 END
@@ -136,7 +143,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."extremes__source", "tally"."extremes__row", "tally"."extremes__guard", "tally"."extremes__change", "tally"."extremes__truncate", "tally"."extremes__insert", "tally"."extremes__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."extremes__source", "tally"."extremes__row", "tally"."extremes__guard", "tally"."extremes__change", "tally"."extremes__truncate", "tally"."extremes__insert", "tally"."extremes__delete", "tally"."extremes__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."extremes__settled" AS
@@ -179,10 +186,11 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."extremes__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.extremes', 0));
   UPDATE "tally"."extremes__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'extremes');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."extremes__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."extremes__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."extremes__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."extremes__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'extremes' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."extremes__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'extremes' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -45,6 +45,14 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."rate" AS "rate") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."floating_point__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."floating_point__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -53,6 +61,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT 1 AS w, o.* FROM "tally"."floating_point__row"(NULL::app.event) AS o WHERE "tally"."floating_point__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."floating_point__refill"();
 END;
 
 -- captures each changed row
@@ -87,9 +96,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('floating_point', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."floating_point__source"()) > 0 THEN
-    INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."floating_point__refill"();
   END IF;
   RETURN NULL;
 END
@@ -132,7 +139,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__guard", "tally"."floating_point__change", "tally"."floating_point__truncate", "tally"."floating_point__insert", "tally"."floating_point__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__guard", "tally"."floating_point__change", "tally"."floating_point__truncate", "tally"."floating_point__insert", "tally"."floating_point__delete", "tally"."floating_point__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."floating_point__settled" AS
@@ -175,10 +182,11 @@ SELECT "chat_id", "mean", "deviation" FROM "tally"."floating_point__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."floating_point__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.floating_point', 0));
   UPDATE "tally"."floating_point__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'floating_point');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."floating_point__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."floating_point__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."floating_point__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."floating_point__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."floating_point__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -44,6 +44,14 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, CASE WHEN (ok IS DISTINCT FROM false) THEN date_trunc('day'::text, timezone('UTC'::text, at)) END AS k2, (size)::integer AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."at" AS "at", (source_row)."size" AS "size", (source_row)."ok" AS "ok") AS "event" WHERE (ok IS DISTINCT FROM false);
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."nullable_keys__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
+  FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."nullable_keys__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -52,6 +60,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, k2, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1 FROM (SELECT 1 AS w, o.* FROM "tally"."nullable_keys__row"(NULL::app.event) AS o WHERE "tally"."nullable_keys__source"() IS NOT NULL) AS r GROUP BY k1, k2) AS g
   WHERE (n <> 0 OR a1 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."nullable_keys__refill"();
 END;
 
 -- captures each changed row
@@ -86,9 +95,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('nullable_keys', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."nullable_keys__source"()) > 0 THEN
-    INSERT INTO "tally"."nullable_keys__delta" (epoch, k1, k2, n, a1)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
-  FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2) AS g;
+    PERFORM "tally"."nullable_keys__refill"();
   END IF;
   RETURN NULL;
 END
@@ -131,7 +138,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."nullable_keys__source", "tally"."nullable_keys__row", "tally"."nullable_keys__guard", "tally"."nullable_keys__change", "tally"."nullable_keys__truncate", "tally"."nullable_keys__insert", "tally"."nullable_keys__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__source", "tally"."nullable_keys__row", "tally"."nullable_keys__guard", "tally"."nullable_keys__change", "tally"."nullable_keys__truncate", "tally"."nullable_keys__insert", "tally"."nullable_keys__delete", "tally"."nullable_keys__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."nullable_keys__settled" AS
@@ -174,10 +181,11 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."nullable_keys__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.nullable_keys', 0));
   UPDATE "tally"."nullable_keys__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'nullable_keys');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."nullable_keys__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."nullable_keys__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."nullable_keys__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."nullable_keys__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."nullable_keys__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'nullable_keys' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -63,6 +63,14 @@ BEGIN ATOMIC
   SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."size" AS "size", (source_row)."amount" AS "amount", (source_row)."price" AS "price") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."numeric__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."numeric__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -71,6 +79,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT 1 AS w, o.* FROM "tally"."numeric__row"(NULL::app.event) AS o WHERE "tally"."numeric__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."numeric__refill"();
 END;
 
 -- captures each changed row
@@ -105,9 +114,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('numeric', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."numeric__source"()) > 0 THEN
-    INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."numeric__refill"();
   END IF;
   RETURN NULL;
 END
@@ -150,7 +157,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__guard", "tally"."numeric__change", "tally"."numeric__truncate", "tally"."numeric__insert", "tally"."numeric__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__guard", "tally"."numeric__change", "tally"."numeric__truncate", "tally"."numeric__insert", "tally"."numeric__delete", "tally"."numeric__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."numeric__settled" AS
@@ -193,10 +200,11 @@ SELECT "chat_id", "mean", "total", "price", "variance" FROM "tally"."numeric__re
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."numeric__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.numeric', 0));
   UPDATE "tally"."numeric__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'numeric');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."numeric__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."numeric__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."numeric__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."numeric__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'numeric' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."numeric__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

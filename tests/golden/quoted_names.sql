@@ -52,6 +52,14 @@ BEGIN ATOMIC
   SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM (SELECT (source_row)."group" AS "group", (source_row)."Unit Price" AS "Unit Price") AS "The ""Lines"" of orders";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."Quoted ""names""__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."Quoted ""names""__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -60,6 +68,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."Quoted ""names""__row"(NULL::app."The ""Lines"" of orders") AS o WHERE "tally"."Quoted ""names""__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."Quoted ""names""__refill"();
 END;
 
 -- captures each changed row
@@ -94,9 +103,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('Quoted "names"', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."Quoted ""names""__source"()) > 0 THEN
-    INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT "group" AS k1, ("Unit Price")::integer AS x1 FROM app."The ""Lines"" of orders" AS "The ""Lines"" of orders") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."Quoted ""names""__refill"();
   END IF;
   RETURN NULL;
 END
@@ -139,7 +146,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__guard", "tally"."Quoted ""names""__change", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__guard", "tally"."Quoted ""names""__change", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete", "tally"."Quoted ""names""__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."Quoted ""names""__settled" AS
@@ -182,10 +189,11 @@ SELECT "Group By", "Total in ""€"" net" FROM "tally"."Quoted ""names""__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."Quoted ""names""__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.Quoted "names"', 0));
   UPDATE "tally"."Quoted ""names""__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."Quoted ""names""__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."Quoted ""names""__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'Quoted "names"' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -48,6 +48,14 @@ BEGIN ATOMIC
   SELECT kind AS k1 FROM (SELECT (source_row)."kind" AS "kind") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."text_key__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
+  FROM (SELECT k1, count(*) AS n FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."text_key__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -56,6 +64,7 @@ BEGIN ATOMIC
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n FROM (SELECT 1 AS w, o.* FROM "tally"."text_key__row"(NULL::app.event) AS o WHERE "tally"."text_key__source"() IS NOT NULL) AS r GROUP BY k1) AS g
   WHERE (n <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."text_key__refill"();
 END;
 
 -- captures each changed row
@@ -90,9 +99,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('text_key', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."text_key__source"()) > 0 THEN
-    INSERT INTO "tally"."text_key__delta" (epoch, narrow, k1, n)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
-  FROM (SELECT k1, count(*) AS n FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+    PERFORM "tally"."text_key__refill"();
   END IF;
   RETURN NULL;
 END
@@ -135,7 +142,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."text_key__source", "tally"."text_key__row", "tally"."text_key__guard", "tally"."text_key__change", "tally"."text_key__truncate", "tally"."text_key__insert", "tally"."text_key__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."text_key__source", "tally"."text_key__row", "tally"."text_key__guard", "tally"."text_key__change", "tally"."text_key__truncate", "tally"."text_key__insert", "tally"."text_key__delete", "tally"."text_key__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."text_key__settled" AS
@@ -178,10 +185,11 @@ SELECT "kind", "events" FROM "tally"."text_key__rest";
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."text_key__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.text_key', 0));
   UPDATE "tally"."text_key__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'text_key');
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."text_key__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."text_key__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."text_key__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."text_key__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'text_key' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."text_key__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'text_key' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -36,6 +36,14 @@ BEGIN ATOMIC
   SELECT (size)::integer AS x1 FROM (SELECT (source_row)."size" AS "size") AS "event";
 END;
 
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."totals__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
+  FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r HAVING count(*) > 0) AS g;
+END;
+
 -- never called: while it is there, so is all that the triggers need
 CREATE FUNCTION "tally"."totals__guard"() RETURNS void LANGUAGE sql
 BEGIN ATOMIC
@@ -44,6 +52,7 @@ BEGIN ATOMIC
   FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT 1 AS w, o.* FROM "tally"."totals__row"(NULL::app.event) AS o WHERE "tally"."totals__source"() IS NOT NULL) AS r HAVING count(*) > 0) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."totals__refill"();
 END;
 
 -- captures each changed row
@@ -78,9 +87,7 @@ BEGIN
   END IF;
   INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'::regclass));
   IF pg_relation_size("tally"."totals__source"()) > 0 THEN
-    INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
-  FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r HAVING count(*) > 0) AS g;
+    PERFORM "tally"."totals__refill"();
   END IF;
   RETURN NULL;
 END
@@ -123,7 +130,7 @@ END
 $tally$;
 
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."totals__source", "tally"."totals__row", "tally"."totals__guard", "tally"."totals__change", "tally"."totals__truncate", "tally"."totals__insert", "tally"."totals__delete" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."totals__source", "tally"."totals__row", "tally"."totals__guard", "tally"."totals__change", "tally"."totals__truncate", "tally"."totals__insert", "tally"."totals__delete", "tally"."totals__refill" FROM PUBLIC;
 
 -- the kept answer: state and unfolded deltas in one snapshot
 CREATE VIEW "tally"."totals__kept" AS
@@ -146,9 +153,10 @@ SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE ((SELECT serving FR
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."totals__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.totals', 0));
   WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'totals' AND partition IS NULL),
-  "void0" AS (DELETE FROM "tally"."totals__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
-  void AS (DELETE FROM "tally"."totals__delta" WHERE epoch < (SELECT epoch FROM marker))
+  void AS (DELETE FROM "tally"."totals__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."totals__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'totals' AND epoch <= (SELECT epoch FROM marker);
   WITH gone AS (DELETE FROM "tally"."totals__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'totals' AND partition IS NULL) RETURNING *),
   floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'totals' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'totals' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),

@@ -4,11 +4,26 @@ from collections.abc import Callable
 from typing import LiteralString
 
 import pytest
-from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, Numeric, Table, Text, func, select
+from psycopg import sql
+from sqlalchemy import (
+    URL,
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    create_engine,
+    func,
+    select,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import NullPool
 
 from tallystick import Tally
-from tallystick.errors import DeclarationError
+from tallystick.errors import DeclarationError, MissingPrivilege
 from tests.conftest import Connect
 from tests.oracle import assert_exact
 from tests.servers import Connection
@@ -83,8 +98,8 @@ def test_backfill_leaves_alone_what_has_a_value(app: Connection, engine: Engine,
     app.execute("UPDATE chat SET message_count = 77, bytes = 1 WHERE id = 2")
     (result,) = tally.backfill(engine)
     assert (result.copied, stale(app)) == (8, [2])
-    (result,) = tally.backfill(engine, skip_existing=False)
-    assert (result.copied, stale(app)) == (9, [])
+    tally.backfill(engine, skip_existing=False)
+    assert stale(app) == []
 
 
 def test_folds_keep_the_copies(app: Connection, engine: Engine, tally: Tally) -> None:
@@ -187,6 +202,64 @@ def test_a_rolled_back_aggregate_goes_on_copying(app: Connection, engine: Engine
     app.execute("INSERT INTO message (chat_id, size) VALUES (1, 2)")
     tally.fold(engine)
     assert not stale(app)
+
+
+def test_backfill_brings_all_copies_up_to_date_later(app: Connection, engine: Engine, tally: Tally) -> None:
+    """Deltas that it takes in, and rows that a TRUNCATE took, were once forgotten."""
+    tally.backfill(engine)
+    app.execute("INSERT INTO message (chat_id, size) VALUES (1, 5), (9, 6)")
+    tally.backfill(engine)
+    assert not stale(app)
+    app.execute("TRUNCATE message")
+    tally.backfill(engine)
+    assert not stale(app)
+    app.execute("UPDATE tally.by_chat__state SET n = 5; INSERT INTO message (chat_id, size) VALUES (2, 1)")
+    tally.backfill(engine)
+    assert not stale(app)
+
+
+def test_a_group_that_was_in_deltas_only(app: Connection, engine: Engine, tally: Tally) -> None:
+    """Copied before it was folded, then truncated."""
+    tally.backfill(engine)
+    app.execute("INSERT INTO message (chat_id, size) VALUES (9, 5)")
+    app.execute("INSERT INTO tally.by_chat__mirror (k1) VALUES (9)")
+    app.execute("SELECT tally.by_chat__copy(0, 100)")
+    assert app.execute("SELECT message_count FROM chat WHERE id = 9").fetchone() == (1,)
+    app.execute("TRUNCATE message")
+    tally.fold(engine)
+    assert not stale(app)
+
+
+def test_a_column_that_takes_no_null(app: Connection, engine: Engine) -> None:
+    """The usual counter column: a missing sum is 0 there; a missing extreme would have no value."""
+    app.execute("UPDATE chat SET bytes = 0; ALTER TABLE chat ALTER bytes SET NOT NULL")
+    tally = declared()
+    tally.install(engine)
+    tally.backfill(engine, skip_existing=False)
+    app.execute("DELETE FROM message WHERE chat_id = 1")
+    tally.fold(engine)
+    assert app.execute("SELECT message_count, bytes FROM chat WHERE id = 1").fetchone() == (0, 0)
+    other = Tally(schema="other")
+    query = "SELECT chat_id, max(size) AS greatest FROM message GROUP BY chat_id"
+    other.grouped("bests", query, mirror={"greatest": chat.c.bytes})
+    with pytest.raises(
+        DeclarationError, match=r'column "bytes" of public\.chat takes no NULL, and greatest of a group'
+    ):
+        other.install(engine)
+
+
+def test_the_right_to_update_is_asked_for_at_install(
+    app: Connection, connect: Connect, database: URL, make_role: Callable[[], str]
+) -> None:
+    role = make_role()
+    name = sql.Identifier(role)
+    app.execute(
+        sql.SQL("GRANT CREATE, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(str(database.database)), name)
+    )
+    app.execute(sql.SQL("ALTER TABLE message OWNER TO {}; GRANT SELECT ON chat TO {}").format(name, name))
+    engine = create_engine(database.set(username=role), poolclass=NullPool)
+    with pytest.raises(MissingPrivilege, match=r"no right to update public\.chat"):
+        declared().plan(engine)
 
 
 class Base(DeclarativeBase):

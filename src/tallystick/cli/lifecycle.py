@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import psycopg
 import typer
 
 from tallystick.cli.output import Output, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
-from tallystick.errors import FoldLocked, NotWhole, UsageError
+from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
 from tallystick.maintain import folding, partitions
 from tallystick.maintain.install import Planned
 from tallystick.maintain.install import install as install_one
@@ -105,9 +106,12 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                 steps.begin(f"folding {name}")
                 try:
                     result = folding.fold(target.engine, target.schema, name)
-                except (FoldLocked, NotWhole) as error:  # no reason to leave the others unfolded
-                    steps.done(str(error))
-                    found.append({"name": name, "locked": isinstance(error, FoldLocked), "error": str(error)})
+                except ServerUnavailable:
+                    raise
+                except (TallyError, psycopg.DatabaseError) as error:  # no reason to leave the others unfolded
+                    said = f"{name}: {error}" if isinstance(error, psycopg.Error) else str(error)
+                    steps.done(said)
+                    found.append({"name": name, "locked": isinstance(error, FoldLocked), "error": said})
                     continue
                 took = seconds(result.elapsed_s)
                 if result.adopted:

@@ -40,9 +40,13 @@ def capture_statements(layout: Layout) -> tuple[list[Statement], list[Statement]
         for event, table in statements:
             rows = fill("(SELECT o.* FROM {t} AS t, {row}(t.*) AS o)", t=table, row=layout.object("row"))
             bodies[event] = append_rows(layout, event, rows, SQL("TG_RELID"))
-    functions = [_source(layout), _row(layout), _guard(layout)]
+    functions, names = [_source(layout), _row(layout)], ["source", "row", "guard", *bodies]
+    if not source.is_partitioned:
+        functions.append(_refill(layout))
+        names.append("refill")
+    functions.append(_guard(layout))
     functions += [_function(layout, event, body) for event, body in bodies.items()]
-    functions.append(private(layout.object(name) for name in ("source", "row", "guard", *bodies)))
+    functions.append(private(layout.object(name) for name in names))
     return functions, list(_triggers(layout))
 
 
@@ -150,11 +154,23 @@ def _guard(layout: Layout) -> Statement:
         source=layout.object("source"), row=layout.object("row"), table=canonical(layout.snapshot.source.name),
     )  # fmt: skip
     append = append_rows(layout, "change", rows, fill("{source}()", source=layout.object("source")))
+    needed: list[Composable] = [append, _insert_mark(layout)]
+    if not layout.snapshot.source.is_partitioned:
+        needed.append(fill("SELECT {refill}()", refill=layout.object("refill")))
     sql = fill(
-        "CREATE FUNCTION {f}() RETURNS void LANGUAGE sql\nBEGIN ATOMIC\n  {append};\n  {mark};\nEND",
-        f=layout.object("guard"), append=append, mark=_insert_mark(layout),
+        "CREATE FUNCTION {f}() RETURNS void LANGUAGE sql\nBEGIN ATOMIC\n  {needed};\nEND",
+        f=layout.object("guard"), needed=SQL(";\n  ").join(needed),
     )  # fmt: skip
     return Statement("never called: while it is there, so is all that the triggers need", sql)
+
+
+def _refill(layout: Layout) -> Statement:
+    rows = append_rows(layout, "insert", layout.source_rows(), fill("{f}()", f=layout.object("source")))
+    sql = fill(
+        "CREATE FUNCTION {f}() RETURNS void LANGUAGE sql\nBEGIN ATOMIC\n  {rows};\nEND",
+        f=layout.object("refill"), rows=rows,
+    )  # fmt: skip
+    return Statement("counts what other triggers have put into the table since it was truncated", sql)
 
 
 def append_rows(layout: Layout, sign: Sign, rows: Composable, partition: Composable) -> Composed:
@@ -272,9 +288,8 @@ def _mark(layout: Layout) -> Composable:
     name = literal(layout.name)
     if not layout.snapshot.source.is_partitioned:
         return fill(
-            "{mark};\n  IF pg_relation_size({source}()) > 0 THEN\n    {append};\n  END IF",
-            mark=_insert_mark(layout), source=layout.object("source"),
-            append=append_rows(layout, "insert", layout.source_rows(), SQL("TG_RELID")),
+            "{mark};\n  IF pg_relation_size({source}()) > 0 THEN\n    PERFORM {refill}();\n  END IF",
+            mark=_insert_mark(layout), source=layout.object("source"), refill=layout.object("refill"),
         )  # fmt: skip
     # A partition that is truncated together with the whole adds nothing, unless something came into it since.
     return fill(
@@ -313,28 +328,17 @@ class _Columns:
 
 
 def _function(layout: Layout, event: str, body: Composable) -> Statement:
-    source = layout.object("source")
-    foreign = fill("TG_RELID <> {source}()", source=source)
-    if layout.snapshot.source.is_partitioned:
-        foreign = fill(
-            "{foreign} AND NOT EXISTS"
-            " (SELECT FROM pg_partition_ancestors(TG_RELID) AS a (relid) WHERE relid = {source}())",
-            foreign=foreign, source=source,
-        )  # fmt: skip
     text = fill(
         "\nBEGIN\n"
         "  IF to_regprocedure({guard}) IS NULL THEN\n"
         "    RETURN NULL;\n"
         "  END IF;\n"
-        "  IF {foreign} THEN\n"
-        "    RAISE insufficient_privilege USING MESSAGE = {message};\n"
-        "  END IF;\n"
+        "{refusal}"
         "  {body};\n"
         "  RETURN NULL;\n"
         "END\n",
         guard=layout.guard(),
-        foreign=foreign,
-        message=literal(f'aggregate "{layout.name}": its capture functions serve its own source table only'),
+        refusal=_refusal(layout, event),
         body=body,
     )
     sql = fill(
@@ -344,3 +348,22 @@ def _function(layout: Layout, event: str, body: Composable) -> Statement:
     )  # fmt: skip
     purpose = "captures each changed row" if event == "change" else f"captures {event.upper()}"
     return Statement(purpose, sql)
+
+
+def _refusal(layout: Layout, event: str) -> Composable:
+    """Of calls for other tables. A partition that is being detached, or was, calls on: then there is nothing to do."""
+    source = layout.object("source")
+    if not layout.snapshot.source.is_partitioned:
+        return fill(
+            "  IF TG_RELID <> {source}() THEN\n"
+            "    RAISE insufficient_privilege USING MESSAGE = {message};\n  END IF;\n",
+            source=source,
+            message=literal(f'aggregate "{layout.name}": its capture functions serve its own source table only'),
+        )
+    if event == "truncate":
+        return SQL("")  # a marker of a partition that is not counted means nothing
+    return fill(
+        "  IF NOT EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a (relid) WHERE relid = {source}()) THEN\n"
+        "    RETURN NULL;\n  END IF;\n",
+        source=source,
+    )

@@ -19,6 +19,7 @@ from tallystick.compiler.components import Facet
 from tallystick.compiler.layout import Layout, dotted
 from tallystick.compiler.partitions import list_partitions
 from tallystick.compiler.text import SETTINGS, Statement, comma, conjunction, fill, filtered, literal, private
+from tallystick.declare.names import fold_lock_key
 
 
 def folding_statements(layout: Layout) -> Iterator[Statement]:
@@ -29,7 +30,7 @@ def folding_statements(layout: Layout) -> Iterator[Statement]:
             "CREATE FUNCTION {f}(OUT deltas bigint, OUT groups bigint) LANGUAGE sql {settings}\n"
             "BEGIN ATOMIC\n{body};\nEND",
             f=layout.object("fold"), settings=SETTINGS,
-            body=SQL(";\n").join([*_hash_again(layout), _clear_after_reset(layout), _fold(layout)]),
+            body=SQL(";\n").join([_alone(layout), *_hash_again(layout), _clear_after_reset(layout), _fold(layout)]),
         ),
     )  # fmt: skip
     yield Statement(
@@ -44,6 +45,14 @@ def folding_statements(layout: Layout) -> Iterator[Statement]:
 
 def _tables(layout: Layout) -> list[Identifier]:
     return [layout.object("state"), *(layout.object(f"facet{facet.index}") for facet in layout.parts.facets)]
+
+
+def _alone(layout: Layout) -> Composed:
+    """Wait for others who fold, in a statement of its own, so that the snapshots of the next ones are younger."""
+    return fill(
+        "  SELECT pg_advisory_xact_lock(hashtextextended({key}, 0))",
+        key=literal(fold_lock_key(layout.schema, layout.name)),
+    )
 
 
 def _hash_again(layout: Layout) -> Iterator[Composed]:
@@ -65,12 +74,14 @@ def _clear_after_reset(layout: Layout) -> Composed:
         for name, table in ((Identifier(f"void{i}"), table) for i, table in enumerate(_tables(layout)))
     ]
     if layout.snapshot.mirror is not None:
-        emptied = fill("SELECT {k} FROM {state} WHERE (SELECT epoch FROM marker) IS NOT NULL",
-                       k=comma(layout.keys), state=layout.object("state"))  # fmt: skip
+        emptied = fill(
+            "SELECT {k} FROM {state} WHERE (SELECT epoch FROM marker) IS NOT NULL UNION SELECT {k} FROM void",
+            k=comma(layout.keys), state=layout.object("state"),
+        )  # fmt: skip
         steps.append(_to_mirror(layout, emptied))
     return fill(
-        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {markers}),\n  {steps},\n"
-        "  void AS (DELETE FROM {delta} WHERE epoch < (SELECT epoch FROM marker))\n"
+        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {markers}),\n"
+        "  void AS (DELETE FROM {delta} WHERE epoch < (SELECT epoch FROM marker) RETURNING *),\n  {steps}\n"
         "  DELETE FROM {reset} WHERE aggregate = {name} AND epoch <= (SELECT epoch FROM marker)",
         markers=layout.markers(), reset=layout.own("reset"), name=literal(layout.name),
         steps=SQL(",\n  ").join(steps), delta=layout.object("delta"),
@@ -270,6 +281,12 @@ def _next(layout: Layout) -> Composed:
 
 def _rebuild(layout: Layout) -> Iterator[Composed]:
     parts = layout.parts
+    if layout.snapshot.mirror is not None:
+        changed = fill(
+            "SELECT {k} FROM {state} UNION SELECT {k} FROM {delta}",
+            k=comma(layout.keys), state=layout.object("state"), delta=layout.object("delta"),
+        )  # fmt: skip
+        yield fill("  WITH {noted} SELECT", noted=_to_mirror(layout, changed))
     for table in [*_tables(layout), layout.object("delta")]:
         yield fill("  DELETE FROM {table}", table=table)
     yield fill("  DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
@@ -305,4 +322,12 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
         state=layout.object("state"), names=comma(names), items=comma(items), rows=rows,
         group_by=fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL(""),
     )  # fmt: skip
+    if layout.snapshot.mirror is not None:
+        # The first time, parents that have a value are left alone; later, all copies are to be what is kept now.
+        kept = fill(
+            "SELECT {k} FROM {state} WHERE (SELECT phase FROM {aggregate} WHERE name = {name}) = 'kept'",
+            k=comma(layout.keys), state=layout.object("state"), aggregate=layout.own("aggregate"),
+            name=literal(layout.name),
+        )  # fmt: skip
+        yield fill("  WITH {noted} SELECT", noted=_to_mirror(layout, kept))
     yield fill("  SELECT count(*) FROM {state}", state=layout.object("state"))

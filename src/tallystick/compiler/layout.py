@@ -227,8 +227,9 @@ class Layout:
             return []
         return [
             fill(
-                "NOT EXISTS (SELECT FROM {reset} WHERE aggregate = {name} AND partition IS NOT NULL AND {epoch})",
-                reset=self.own("reset"), name=literal(self.name), epoch=self.current_epoch(),
+                "NOT EXISTS (SELECT FROM {reset} WHERE aggregate = {name} AND {epoch}"
+                " AND partition IN (SELECT relation FROM {listed}))",
+                reset=self.own("reset"), name=literal(self.name), epoch=self.current_epoch(), listed=self.listed(),
             ),
             fill(
                 "(SELECT array_agg(ROW(inhrelid, xmin) ORDER BY inhrelid) FROM pg_inherits"

@@ -60,8 +60,7 @@ def mirror_statements(layout: Layout, mirror: Mirror) -> Iterator[Statement]:
 
 def _copy(layout: Layout, mirror: Mirror) -> Composed:
     parents, notes = canonical(mirror.table), layout.object("mirror")
-    values = {m.name: _value(layout, m.name) for m in layout.shape.measures if m.name in mirror.columns}
-    pairs = [(Identifier(column), values[measure]) for measure, column in mirror.columns.items()]
+    pairs = [(Identifier(column), _value(layout, mirror, measure)) for measure, column in mirror.columns.items()]
     kept = comma(Identifier(name) for name in layout.shape.columns)
     return fill(
         "  WITH due AS (SELECT * FROM {notes} WHERE id > after ORDER BY id LIMIT most),\n"
@@ -84,11 +83,12 @@ def _copy(layout: Layout, mirror: Mirror) -> Composed:
     )  # fmt: skip
 
 
-def _value(layout: Layout, measure: str) -> Composable:
-    """What `.get()` answers: a group without rows counts 0."""
+def _value(layout: Layout, mirror: Mirror, measure: str) -> Composable:
+    """What `.get()` answers: a group without rows counts 0, and so does a missing sum where no NULL may stand."""
     column = dotted(_KEPT, Identifier(measure))
     counts = any(part.name == measure and part.function == "count" for part in layout.shape.measures)
-    return fill("coalesce({c}, 0)", c=column) if counts else column
+    is_zero = counts or mirror.columns[measure] in mirror.required
+    return fill("coalesce({c}, 0)", c=column) if is_zero else column
 
 
 def _equal(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import Composable, Composed
 
 from tallystick.compiler.capture import append_rows
 from tallystick.compiler.components import Sign
@@ -29,29 +29,27 @@ _HERE = "\0"  # where the name of the partition goes; no SQL holds it
 def partition_statements(layout: Layout) -> Iterator[Statement]:
     """`x__adopt(partition)` and `x__release(partition)`."""
     delta, name, source = layout.object("delta"), literal(layout.name), layout.object("source")
-    yield Statement(
-        "counts a partition in; needs a REPEATABLE READ transaction, and nobody else who attaches or detaches",
-        _function(
-            layout, "adopt", "insert",
-            fill(
-                "DELETE FROM {delta} AS d WHERE d.partition = $1;\n"
-                "  DELETE FROM {reset} AS r WHERE r.aggregate = {name} AND r.partition = $1;\n  {listed};",
-                delta=delta, reset=layout.own("reset"), name=name,
-                listed=list_partitions(layout, fill("t.inhrelid = $1")),
-            ),
-        ),
+    adopt = fill(
+        "  IF EXISTS (SELECT FROM {listed} AND relation = $1) THEN\n    RETURN;\n  END IF;\n"
+        "  DELETE FROM {delta} AS d WHERE d.partition = $1;\n"
+        "  DELETE FROM {reset} AS r WHERE r.aggregate = {name} AND r.partition = $1;\n  {list};\n"
+        "  IF (SELECT relkind FROM pg_class WHERE oid = $1) <> 'p' THEN\n    {count};\n  END IF;\n",
+        listed=layout.listed(), delta=delta, reset=layout.own("reset"), name=name,
+        list=list_partitions(layout, fill("t.inhrelid = $1")), count=_count(layout, "insert", fill("$1")),
     )  # fmt: skip
-    yield Statement(
-        "counts a partition out; needs it locked against writers, and no fold at work",
-        _function(
-            layout, "release", "delete",
-            fill(
-                "UPDATE {delta} AS d SET partition = {source}() WHERE d.partition = $1;\n"
-                "  DELETE FROM {listed} AND relation = $1;",
-                delta=delta, source=source, listed=layout.listed(),
-            ),
-        ),
+    yield _function(
+        "counts a partition in, once; needs a REPEATABLE READ transaction, and nobody else who attaches or detaches",
+        layout, "adopt", adopt,
     )  # fmt: skip
+    release = fill(
+        "  UPDATE {delta} AS d SET partition = {source}() WHERE d.partition = $1;\n"
+        "  DELETE FROM {listed} AND relation = $1;\n  {count};\n",
+        delta=delta, source=source, listed=layout.listed(),
+        count=_count(layout, "delete", fill("{source}()", source=source)),
+    )  # fmt: skip
+    yield _function(
+        "counts a partition out; needs it locked against writers, and no fold at work", layout, "release", release
+    )
     yield private(layout.object(suffix) for suffix in ("adopt", "release"))
 
 
@@ -64,27 +62,27 @@ def list_partitions(layout: Layout, condition: Composable) -> Composed:
         "INSERT INTO {table} (aggregate, relation, attached)\n"
         "    WITH RECURSIVE t AS (\n"
         "      SELECT inhrelid, xmin AS attached, ARRAY[inhrelid] AS path FROM pg_inherits"
-        " WHERE inhparent = {source}::regclass AND NOT inhdetachpending\n"
+        " WHERE inhparent = {source}() AND NOT inhdetachpending\n"
         "      UNION ALL SELECT i.inhrelid, i.xmin, t.path || i.inhrelid FROM pg_inherits AS i JOIN t"
         " ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending)\n"
         "    SELECT {name}, p.inhrelid, p.attached FROM t AS p"
         " WHERE EXISTS (SELECT FROM t WHERE {condition} AND p.inhrelid = ANY (t.path))\n"
         "    ON CONFLICT DO NOTHING",
-        table=layout.own("partition"), source=literal(layout.snapshot.source.name), name=literal(layout.name),
-        condition=condition,
+        table=layout.own("partition"), source=layout.object("source"), name=literal(layout.name), condition=condition,
     )  # fmt: skip
 
 
-def _function(layout: Layout, suffix: str, sign: Sign, listing: Composed) -> Composed:
-    partition = canonical(_HERE)
-    tag = fill("{source}()", source=layout.object("source")) if sign == "delete" else fill("{p}::regclass", p=SQL("$1"))
-    append = append_rows(layout, sign, layout.source_rows(partition), tag).as_string(None)
-    before, after = append.split(_HERE)
-    body = fill(
-        "\nBEGIN\n  {listing}\n  EXECUTE {before} || $1::text || {after} USING $1;\nEND\n",
-        listing=listing, before=literal(before), after=literal(after),
-    )  # fmt: skip
-    return fill(
+def _count(layout: Layout, sign: Sign, tag: Composable) -> Composed:
+    """EXECUTE: append deltas for the rows of the partition `$1`, whose name is looked up."""
+    rows = fill("(SELECT o.* FROM {p} AS t, {row}(t) AS o)", p=canonical(_HERE), row=layout.object("row"))
+    before, after = append_rows(layout, sign, rows, tag).as_string(None).split(_HERE)
+    return fill("EXECUTE {before} || $1::text || {after} USING $1", before=literal(before), after=literal(after))
+
+
+def _function(purpose: str, layout: Layout, suffix: str, body: Composed) -> Statement:
+    sql = fill(
         "CREATE FUNCTION {f}(regclass) RETURNS void LANGUAGE plpgsql {settings}\nAS {body}",
-        f=layout.object(suffix), settings=SETTINGS, body=dollar_quoted(body),
+        f=layout.object(suffix), settings=SETTINGS,
+        body=dollar_quoted(fill("\nBEGIN\n{body}END\n", body=body)),
     )  # fmt: skip
+    return Statement(purpose, sql)

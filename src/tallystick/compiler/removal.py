@@ -12,7 +12,8 @@ from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
 FUNCTIONS = ("fold", "rebuild", "insert", "delete", "change", "truncate")
-UNDER_VIEWS = ("guard", "row", "source")
+OF_STATEMENTS = ("insert", "delete", "refill")
+UNDER_VIEWS = ("guard", "refill", "row", "source")
 OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
@@ -31,8 +32,8 @@ def object_names(name: str, shape: Shape, *, is_partitioned: bool, has_mirror: b
     """The relations and the functions that an aggregate needs."""
     views = VIEWS if shape.keys else ("kept", "direct")
     relations = [name, *(internal_name(name, suffix) for suffix in (*views, "state", "delta"))]
-    functions = [suffix for suffix in FUNCTIONS if not (is_partitioned and suffix in ("insert", "delete"))]
-    functions += UNDER_VIEWS
+    functions = [*FUNCTIONS, *UNDER_VIEWS]
+    functions = [suffix for suffix in functions if not (is_partitioned and suffix in OF_STATEMENTS)]
     functions += OF_PARTITIONS if is_partitioned else ()
     functions += OF_MIRROR if has_mirror else ()
     relations += [internal_name(name, "mirror")] if has_mirror else []

@@ -64,11 +64,13 @@ class Mirror:
         table: the parent table, qualified and quoted.
         keys: names of its columns that equal the group keys, in their order.
         columns: names of the columns that take a copy, by measure.
+        required: those of them that take no NULL: a missing value is 0 there.
     """
 
     table: str
     keys: tuple[str, ...]
     columns: dict[str, str]
+    required: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,11 @@ def trigger_name(schema: str, aggregate: str, event: str) -> str:
     return internal_name(f"{schema}_{aggregate}", event)
 
 
+def fold_lock_key(schema: str, aggregate: str) -> str:
+    """What the advisory lock is taken on that lets one session at a time write an aggregate's state."""
+    return f"tallystick fold {schema}.{aggregate}"
+
+
 def internal_name(aggregate: str, suffix: str) -> str:
     """`<aggregate>__<suffix>`, cut and marked with a hash where it would pass PostgreSQL's 63 bytes."""
     name = f"{aggregate}__{suffix}"

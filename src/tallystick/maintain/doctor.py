@@ -148,8 +148,9 @@ def _partitions(
             level, command = ("advice", "fold") if difference.what == "new" else ("error", "backfill")
             what = f"serves from its source: {difference}"
             yield Finding(level, found.name, what, f"tally {command} {found.name}")
-    for leaf in catalog.leaves(cursor, found.source_oid):
-        if partitions.is_listed(cursor, schema, found.name, leaf.oid):
+    listed = partitions.listed(cursor, schema, found.name)
+    for leaf in catalog.tree(cursor, found.source_oid):
+        if leaf.kind != "p" and leaf.oid in listed:
             yield from _triggers(found.name, leaf.name, expected, catalog.triggers(cursor, leaf.oid), rebuild)
 
 

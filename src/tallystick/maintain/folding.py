@@ -93,7 +93,7 @@ def backfill(
 
     Args:
         batch_size: parents of a mirror in one transaction.
-        skip_existing: leave parents alone that have a value.
+        skip_existing: leave parents alone that have a value, the first time; later all are brought up to date.
         progress: is told after each of these transactions how many parents are done, and of how many.
     Raises:
         NotInstalled: there is no such aggregate.
@@ -105,7 +105,7 @@ def backfill(
         found = aggregates.get(cursor, schema, name)
     if found.is_partitioned:
         partitions.prepare(engine, schema, found)
-    groups = patiently(engine, lambda: _rebuild(engine, schema, found))
+    groups = patiently(engine, _rebuild, engine, schema, found)
     with transaction(engine) as cursor:
         cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, "state"))))
     copied = mirror.Copied(0, 0)
@@ -122,10 +122,10 @@ def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
     with transaction(engine, snapshot=True) as cursor:
         # LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an
         # ALTER TABLE that writes the source anew and leaves it empty for older snapshots.
+        if found.is_partitioned and found.source is not None:
+            locks.hold_partitions(cursor, found.source, found.source)
         for lock in locks.for_rebuild(state, found.source):
             cursor.execute(lock.sql)
-        if found.is_partitioned and found.source is not None:
-            locks.take_tree(cursor, found.source, found.source)
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))

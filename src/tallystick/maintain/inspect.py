@@ -169,7 +169,7 @@ def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
 
 def _leaves(cursor: Cursor, aggregate: Grouped, source: Relation) -> list[Relation]:
     """The partitions that hold the rows of a partitioned table."""
-    leaves = catalog.leaves(cursor, source.oid)
+    leaves = [relation for relation in catalog.tree(cursor, source.oid) if relation.kind != "p"]
     for leaf in leaves:
         why = why_not_counted(leaf)
         if why is not None:

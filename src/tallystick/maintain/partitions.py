@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from tallystick.compiler.capture import partition_triggers
 from tallystick.compiler.text import canonical, fill, literal
 from tallystick.declare.names import internal_name, trigger_name
-from tallystick.errors import NotWhole, UsageError
+from tallystick.errors import NotWhole, SourceLocked, UsageError
 from tallystick.maintain.inspect import why_not_counted
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks, partitions
@@ -17,12 +17,14 @@ from tallystick.store.aggregates import Installed
 from tallystick.store.catalog import Relation
 from tallystick.store.connection import Cursor, lift_timeouts, transaction
 
+DETACH_LOCK_MS = 20
+
 
 def adopt_new(engine: Engine, schema: str, name: str) -> list[str]:
     """Count in the partitions that are not counted yet; names of those that were adopted.
 
     Raises:
-        NotWhole: a partition went or was truncated by itself, or one that came cannot be counted.
+        NotWhole: a partition went or was truncated by itself, or one that came cannot be counted. Nothing was done.
         InstallError: others kept us out of a new partition all the time.
     """
     with transaction(engine, read_only=True) as cursor:
@@ -30,22 +32,22 @@ def adopt_new(engine: Engine, schema: str, name: str) -> list[str]:
         lacking = partitions.differences(cursor, schema, found)
         if not lacking:
             return []
-        leaves = {leaf.oid: leaf for leaf in catalog.leaves(cursor, found.source_oid)}
-        new = [leaf for leaf in leaves.values() if not partitions.is_listed(cursor, schema, name, leaf.oid)]
-    prepare(engine, schema, found)
-    for leaf in new:
-        patiently(engine, lambda leaf=leaf: _adopt(engine, schema, found, leaf))  # type: ignore[misc]  # a default
+        listed = partitions.listed(cursor, schema, name)
+        new = [relation for relation in catalog.tree(cursor, found.source_oid) if relation.oid not in listed]
     others = [difference for difference in lacking if difference.what != "new"]
     if others:
         raise NotWhole(
             f'aggregate "{name}": {"; ".join(map(str, others))}. Readers are served by the source.',
             hint=f"Run: tally backfill {name}",
         )
-    return [leaf.name for leaf in new]
+    prepare(engine, schema, found)
+    for relation in new:
+        patiently(engine, _adopt, engine, schema, found, relation)
+    return [relation.name for relation in new]
 
 
 def prepare(engine: Engine, schema: str, found: Installed) -> None:
-    """Have every partition tell when it is truncated, each in a transaction of its own.
+    """Have every partition tell when it is truncated, and none that has gone, each in a transaction of its own.
 
     Raises:
         NotWhole: a partition cannot be counted.
@@ -53,7 +55,8 @@ def prepare(engine: Engine, schema: str, found: Installed) -> None:
     """
     trigger = trigger_name(schema, found.name, "truncate")
     with transaction(engine, read_only=True) as cursor:
-        leaves = catalog.leaves(cursor, found.source_oid)
+        tree = catalog.tree(cursor, found.source_oid)
+        leaves = [leaf for leaf in tree if leaf.kind != "p"]
         for leaf in leaves:
             why = why_not_counted(leaf)
             if why is not None:
@@ -61,24 +64,35 @@ def prepare(engine: Engine, schema: str, found: Installed) -> None:
                     f'aggregate "{found.name}": partition {leaf.name} {why}. Readers are served by the source.',
                     hint=f"Run: ALTER TABLE {found.source} DETACH PARTITION {leaf.name}",
                 )
-        silent = [leaf for leaf in leaves if trigger not in catalog.triggers(cursor, leaf.oid)]
-    for leaf in silent:
-        patiently(engine, lambda leaf=leaf: _add_trigger(engine, schema, found.name, leaf))  # type: ignore[misc]
+        silent = [leaf.name for leaf in leaves if trigger not in catalog.triggers(cursor, leaf.oid)]
+        calling = catalog.calling(cursor, schema, [internal_name(found.name, "truncate")])
+    inside = {found.source, *(leaf.name for leaf in leaves)}
+    for name in silent:
+        patiently(engine, _add_trigger, engine, schema, found.name, name)
+    for table, orphan in calling:
+        if table not in inside:
+            patiently(engine, _drop_trigger, engine, table, orphan)
 
 
-def _add_trigger(engine: Engine, schema: str, name: str, leaf: Relation) -> None:
+def _add_trigger(engine: Engine, schema: str, name: str, partition: str) -> None:
     with transaction(engine) as cursor:
-        locks.take_against_writers(cursor, leaf.name)
-        for statement in partition_triggers(schema, name, leaf.name):
+        locks.take_against_writers(cursor, partition)
+        for statement in partition_triggers(schema, name, partition):
             cursor.execute(statement.sql)
 
 
-def _adopt(engine: Engine, schema: str, found: Installed, leaf: Relation) -> None:
+def _drop_trigger(engine: Engine, table: str, trigger: str) -> None:
+    with transaction(engine) as cursor:
+        locks.take_against_everyone(cursor, [table])
+        cursor.execute(fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
+
+
+def _adopt(engine: Engine, schema: str, found: Installed, relation: Relation) -> None:
     with transaction(engine, snapshot=True) as cursor:
-        locks.take_tree(cursor, str(found.source), leaf.name)
+        locks.hold_partitions(cursor, str(found.source), relation.name)
         locks.lock_fold(cursor, schema, found.name)
         lift_timeouts(cursor)
-        cursor.execute(_call(schema, found.name, "adopt", leaf))
+        cursor.execute(_call(schema, found.name, "adopt", relation))
 
 
 def detach(engine: Engine, schema: str, partition: str) -> list[str]:
@@ -90,6 +104,7 @@ def detach(engine: Engine, schema: str, partition: str) -> list[str]:
 
     Raises:
         UsageError: no such partition, or no aggregate over the table that it is a partition of.
+        NotWhole: it was truncated by itself, so what is kept of it cannot be told.
         InstallError: the tables stayed locked by others.
     """
     with transaction(engine, read_only=True) as cursor:
@@ -100,11 +115,12 @@ def detach(engine: Engine, schema: str, partition: str) -> list[str]:
         if place is None:
             raise UsageError(f"{partition} is not a partition.", hint="Name it as schema.table.")
         itself, parent = place
-        leaves = catalog.leaves(cursor, itself.oid) or [itself]
+        leaves = [relation for relation in catalog.tree(cursor, itself.oid) if relation.kind != "p"]
+        leaves = leaves if itself.kind == "p" else [itself]
         over = [
             found
             for found in aggregates.every(cursor, schema)
-            if found.is_partitioned and set(leaves) <= set(catalog.leaves(cursor, found.source_oid))
+            if found.is_partitioned and itself in catalog.tree(cursor, found.source_oid)
         ]
     if not over:
         raise UsageError(
@@ -112,19 +128,32 @@ def detach(engine: Engine, schema: str, partition: str) -> list[str]:
             hint=f"Run: ALTER TABLE {parent} DETACH PARTITION {itself.name}",
         )
     for found in over:
-        patiently(engine, lambda found=found: _release(engine, schema, found, itself.name, leaves))  # type: ignore[misc]
-    patiently(engine, lambda: _detach(engine, schema, over, itself.name, parent, leaves))
+        patiently(engine, _release_beside_writers, engine, schema, found, itself.name, leaves)
+    patiently(engine, _detach, engine, schema, over, itself.name, parent, leaves)
     return [found.name for found in over]
 
 
-def _release(engine: Engine, schema: str, found: Installed, partition: str, leaves: list[Relation]) -> None:
+def _release_beside_writers(
+    engine: Engine, schema: str, found: Installed, partition: str, leaves: list[Relation]
+) -> None:
     with transaction(engine, snapshot=True) as cursor:
-        locks.take_tree(cursor, str(found.source), partition)
+        locks.hold_partitions(cursor, str(found.source), partition)
         locks.lock_fold(cursor, schema, found.name)
         lift_timeouts(cursor)
-        for leaf in leaves:
-            if partitions.is_listed(cursor, schema, found.name, leaf.oid):
-                cursor.execute(_call(schema, found.name, "release", leaf))
+        _release(cursor, schema, found, leaves)
+
+
+def _release(cursor: Cursor, schema: str, found: Installed, leaves: list[Relation]) -> None:
+    truncated = [each for each in partitions.differences(cursor, schema, found) if each.what == "truncated"]
+    if truncated and found.phase == "kept":
+        raise NotWhole(
+            f'aggregate "{found.name}": {"; ".join(map(str, truncated))}, so it cannot be counted out.',
+            hint=f"Run: tally backfill {found.name}, and then detach it.",
+        )
+    listed = partitions.listed(cursor, schema, found.name)
+    for leaf in leaves:
+        if leaf.oid in listed:
+            cursor.execute(_call(schema, found.name, "release", leaf))
 
 
 def _detach(
@@ -135,11 +164,14 @@ def _detach(
         for found in over:
             # Adopted again meanwhile by a fold: count it out here, alone in it.
             locks.lock_fold(cursor, schema, found.name)
-            for leaf in leaves:
-                if partitions.is_listed(cursor, schema, found.name, leaf.oid):
-                    cursor.execute(_call(schema, found.name, "release", leaf))
+            _release(cursor, schema, found, leaves)
             _forget(cursor, schema, found.name, partition, leaves)
-        cursor.execute(fill("ALTER TABLE {t} DETACH PARTITION {p}", t=canonical(parent), p=canonical(partition)))
+        # It also locks a DEFAULT partition, and tables that foreign keys lead to: not for long while we hold these.
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{DETACH_LOCK_MS}ms",))
+        try:
+            cursor.execute(fill("ALTER TABLE {t} DETACH PARTITION {p}", t=canonical(parent), p=canonical(partition)))
+        except psycopg.errors.LockNotAvailable as error:
+            raise SourceLocked(parent, by_readers=True) from error
 
 
 def _forget(cursor: Cursor, schema: str, name: str, partition: str, leaves: list[Relation]) -> None:
@@ -154,6 +186,6 @@ def _forget(cursor: Cursor, schema: str, name: str, partition: str, leaves: list
     partitions.forget(cursor, schema, name, partition)
 
 
-def _call(schema: str, name: str, what: str, leaf: Relation) -> Composed:
+def _call(schema: str, name: str, what: str, relation: Relation) -> Composed:
     function = Identifier(schema, internal_name(name, what))
-    return fill("SELECT {f}({leaf}::oid::regclass)", f=function, leaf=literal(leaf.oid))
+    return fill("SELECT {f}({relation}::oid::regclass)", f=function, relation=literal(relation.oid))

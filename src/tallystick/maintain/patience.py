@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Engine
 
@@ -16,9 +16,12 @@ from tallystick.store.locks import pause
 LOCK_ATTEMPTS = 20
 LOCK_PAUSE_S = 0.5
 _Result = TypeVar("_Result")
+_Given = ParamSpec("_Given")
 
 
-def patiently(engine: Engine, attempt: Callable[[], _Result]) -> _Result:
+def patiently(
+    engine: Engine, attempt: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs
+) -> _Result:
     """Try until nobody is in the way, with pauses of random length between the tries.
 
     Raises:
@@ -28,7 +31,7 @@ def patiently(engine: Engine, attempt: Callable[[], _Result]) -> _Result:
     remaining = LOCK_ATTEMPTS
     while True:
         try:
-            return attempt()
+            return attempt(*given, **named)
         except (SourceLocked, FoldLocked, *RETRYABLE) as error:
             remaining -= 1
             if remaining == 0:

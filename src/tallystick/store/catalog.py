@@ -159,9 +159,9 @@ def calling(cursor: Cursor, schema: str, functions: list[str]) -> list[tuple[str
     return [(table, trigger) for table, trigger in found]
 
 
-def leaves(cursor: Cursor, source: int) -> list[Relation]:
-    """The tables at the ends of a partition tree, which hold its rows."""
-    rows = cursor.execute(named("leaves"), {"source": source}).fetchall()
+def tree(cursor: Cursor, source: int) -> list[Relation]:
+    """All that is below a partitioned table, at any depth: kind "p" leads further down, the others hold rows."""
+    rows = cursor.execute(named("tree"), {"source": source}).fetchall()
     return [Relation(oid, name, kind, persistence, inherits=True) for oid, name, kind, persistence in rows]
 
 
@@ -169,6 +169,12 @@ def partition_of(cursor: Cursor, name: str) -> tuple[Relation, str] | None:
     """A partition and the name of what it is attached to; None if it is no partition."""
     row = cursor.execute(named("partition"), {"name": name}).fetchone()
     return None if row is None else (Relation(row[0], row[1], row[2], row[3], inherits=True), row[4])
+
+
+def copied_columns(cursor: Cursor, parent: str, columns: list[str]) -> list[tuple[str, bool, bool]]:
+    """Of each column of a parent: its name, whether it takes no NULL, whether we may update it."""
+    rows = cursor.execute(named("copied_columns"), {"parent": parent, "columns": columns}).fetchall()
+    return [(name, required, allowed) for name, required, allowed in rows]
 
 
 def parent_keys(cursor: Cursor, source: str, parent: str) -> list[tuple[list[str], list[str]]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import psycopg
 
 from tallystick.compiler.text import Statement, canonical, comma, fill
+from tallystick.declare.names import fold_lock_key
 from tallystick.errors import FoldLocked, SourceLocked
 from tallystick.store.connection import Cursor, one_row
 
@@ -25,9 +26,7 @@ def lock_fold(cursor: Cursor, schema: str, name: str) -> None:
     Raises:
         FoldLocked: someone else is; nothing is waited for.
     """
-    cursor.execute(
-        "SELECT pg_try_advisory_xact_lock(hashtextextended('tallystick fold ' || %s || '.' || %s, 0))", (schema, name)
-    )
+    cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (fold_lock_key(schema, name),))
     if not one_row(cursor)[0]:
         raise FoldLocked(
             f'aggregate "{name}": another session is folding or rebuilding it.', hint="Try again when it has ended."
@@ -59,19 +58,20 @@ def for_rebuild(state: str, source: str | None) -> list[Statement]:
     return found
 
 
-def take_tree(cursor: Cursor, source: str, partition: str) -> None:
-    """Keep a tree of partitions as it is, and a TRUNCATE of one of them from beginning; writers go on.
+def hold_partitions(cursor: Cursor, source: str, partition: str) -> None:
+    """Keep the partitions of a table as they are, and a TRUNCATE of one of them from beginning; writers go on.
 
-    LOCK takes no snapshot, so the one of a transaction that begins with this is younger than what it waits for.
+    LOCK takes no snapshot, so the one of a transaction that begins with this is younger than both locks.
 
     Raises:
-        SourceLocked: somebody attaches or detaches.
+        SourceLocked: somebody attaches, detaches or truncates.
     """
     try:
         cursor.execute(fill("LOCK TABLE ONLY {t} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", t=canonical(source)))
+        # Waiting for a TRUNCATE, whose transaction goes on to the whole table, would be a deadlock.
+        cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE NOWAIT", t=canonical(partition)))
     except psycopg.errors.LockNotAvailable as error:
         raise SourceLocked(source, by_readers=False) from error
-    cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(partition)))
 
 
 def take_against_writers(cursor: Cursor, table: str) -> None:

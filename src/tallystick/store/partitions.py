@@ -43,7 +43,8 @@ def differences(cursor: Cursor, schema: str, found: Installed) -> list[Differenc
             " SELECT inhrelid::regclass::text, 'new' FROM tree WHERE inhrelid NOT IN (SELECT relation FROM listed)"
             " UNION ALL SELECT relation::text, 'gone' FROM listed AS l"
             " WHERE NOT EXISTS (SELECT FROM tree AS t WHERE t.inhrelid = l.relation AND t.attached = l.attached)"
-            " UNION ALL SELECT DISTINCT partition::text, 'truncated' FROM marked WHERE partition IS NOT NULL"
+            " UNION ALL SELECT DISTINCT partition::text, 'truncated' FROM marked"
+            " WHERE partition IN (SELECT relation FROM listed)"
             " AND epoch >= coalesce((SELECT max(epoch) FROM marked WHERE partition IS NULL), 0)"
             " ORDER BY 2, 1",
             source=literal(found.source_oid), partition=Identifier(schema, "partition"),
@@ -64,10 +65,11 @@ def forget(cursor: Cursor, schema: str, name: str, partition: str) -> None:
     )  # fmt: skip
 
 
-def is_listed(cursor: Cursor, schema: str, name: str, partition: int) -> bool:
-    """The aggregate counts the partition."""
+def listed(cursor: Cursor, schema: str, name: str) -> set[int]:
+    """Oids of what is counted, and of what leads down to it."""
     statement = fill(
-        "SELECT FROM {t} WHERE aggregate = {n} AND relation = {p}::oid",
-        t=Identifier(schema, "partition"), n=literal(name), p=literal(partition),
-    )  # fmt: skip
-    return cursor.execute(statement).fetchone() is not None
+        "SELECT relation::oid::bigint FROM {t} WHERE aggregate = {n}",
+        t=Identifier(schema, "partition"),
+        n=literal(name),
+    )
+    return {oid for (oid,) in cursor.execute(statement).fetchall()}

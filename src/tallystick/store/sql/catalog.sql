@@ -159,8 +159,8 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(functions)s::text[])
 ORDER BY 1, 2
 
--- name: leaves
--- Tables at the ends of a partition tree: oid, name, kind, persistence. Without locks, which the tree's own function takes.
+-- name: tree
+-- All below a partitioned table: oid, name, kind, persistence. Without locks, which PostgreSQL's own function takes.
 WITH RECURSIVE tree AS (
     SELECT inhrelid FROM pg_inherits WHERE inhparent = %(source)s::oid AND NOT inhdetachpending
     UNION ALL
@@ -168,7 +168,6 @@ WITH RECURSIVE tree AS (
 )
 SELECT c.oid::bigint, format('%%I.%%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text
 FROM tree JOIN pg_class AS c ON c.oid = inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind <> 'p'
 ORDER BY 2
 
 -- name: partition
@@ -179,6 +178,12 @@ FROM pg_inherits AS i
 JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_class AS p ON p.oid = i.inhparent JOIN pg_namespace AS o ON o.oid = p.relnamespace
 WHERE c.oid = to_regclass(%(name)s) AND c.relispartition
+
+-- name: copied_columns
+-- Columns of a parent that take copies: name, whether they take no NULL, whether we may update them.
+SELECT attname::text, attnotnull, has_column_privilege(attrelid, attnum, 'UPDATE')
+FROM pg_attribute
+WHERE attrelid = %(parent)s::regclass AND attname = ANY (%(columns)s::text[]) AND attnum > 0 AND NOT attisdropped
 
 -- name: parent_keys
 -- How keys of a source find a parent: by the columns of each foreign key, and by the primary key, last. Source columns

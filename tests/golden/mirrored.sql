@@ -1,0 +1,276 @@
+-- the declared query: what the kept answer must equal
+CREATE VIEW "tally"."mirrored__direct" AS
+SELECT chat_id AS "chat_id", sum(amount) AS "size"
+FROM app.event AS "event" GROUP BY chat_id;
+
+-- folded components of each group
+CREATE TABLE "tally"."mirrored__state" (
+    k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), 0)) STORED,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric
+);
+
+-- signed changes, appended by the writers and consumed by the fold
+CREATE TABLE "tally"."mirrored__delta" (
+    epoch bigint NOT NULL,
+    xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
+
+-- finds a group when folding
+CREATE INDEX ON "tally"."mirrored__state" (h);
+
+-- keys of groups whose copies are out of date
+CREATE TABLE "tally"."mirrored__mirror" (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, k1 integer);
+
+-- finds a group's state when reading
+CREATE INDEX ON "tally"."mirrored__state" (k1);
+
+-- finds a group's delta when reading
+CREATE INDEX ON "tally"."mirrored__delta" (k1, xact);
+
+-- the table that may call the capture functions
+CREATE FUNCTION "tally"."mirrored__source"() RETURNS regclass LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT 'app.event'::regclass; END;
+
+-- group key, arguments and filters of one source row
+CREATE FUNCTION "tally"."mirrored__row"(source_row app.event) RETURNS TABLE (k1 integer, x1 numeric) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT chat_id AS k1, (amount)::numeric AS x1 FROM (SELECT (source_row)."chat_id" AS "chat_id", (source_row)."amount" AS "amount") AS "event";
+END;
+
+-- counts what other triggers have put into the table since it was truncated
+CREATE FUNCTION "tally"."mirrored__refill"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."mirrored__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3 FROM (SELECT chat_id AS k1, (amount)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS g;
+END;
+
+-- never called: while it is there, so is all that the triggers need
+CREATE FUNCTION "tally"."mirrored__guard"() RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+  INSERT INTO "tally"."mirrored__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3 FROM (SELECT 1 AS w, o.* FROM "tally"."mirrored__row"(NULL::app.event) AS o WHERE "tally"."mirrored__source"() IS NOT NULL) AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0);
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('mirrored', nextval('"tally"."epoch"'::regclass));
+  SELECT "tally"."mirrored__refill"();
+END;
+
+-- captures each changed row
+CREATE FUNCTION "tally"."mirrored__change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."mirrored__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."mirrored__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "mirrored": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."mirrored__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3 FROM (SELECT -1 AS w, o.* FROM "tally"."mirrored__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."mirrored__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0);
+  RETURN NULL;
+END
+$tally$;
+
+-- captures TRUNCATE
+CREATE FUNCTION "tally"."mirrored__truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."mirrored__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."mirrored__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "mirrored": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('mirrored', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."mirrored__source"()) > 0 THEN
+    PERFORM "tally"."mirrored__refill"();
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."mirrored__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."mirrored__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."mirrored__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "mirrored": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."mirrored__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3 FROM (SELECT o.* FROM newtab AS t, "tally"."mirrored__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."mirrored__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."mirrored__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."mirrored__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "mirrored": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."mirrored__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3 FROM (SELECT o.* FROM oldtab AS t, "tally"."mirrored__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  RETURN NULL;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."mirrored__source", "tally"."mirrored__row", "tally"."mirrored__guard", "tally"."mirrored__change", "tally"."mirrored__truncate", "tally"."mirrored__insert", "tally"."mirrored__delete", "tally"."mirrored__refill" FROM PUBLIC;
+
+-- groups that their state alone answers
+CREATE VIEW "tally"."mirrored__settled" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a3) END)::numeric AS "size" FROM "tally"."mirrored__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."mirrored__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'mirrored'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1);
+
+-- groups that have unfolded deltas: state and deltas added up
+CREATE VIEW "tally"."mirrored__changed" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a3) END)::numeric AS "size" FROM (
+  SELECT k1, n, a1, a2, a3 FROM (
+    SELECT k1, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3 FROM (
+    SELECT k1, n, a1, a2, a3 FROM (SELECT * FROM "tally"."mirrored__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) AND s.k1 IS NOT NULL AND EXISTS (SELECT FROM (SELECT * FROM "tally"."mirrored__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'mirrored'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1) UNION ALL SELECT * FROM "tally"."mirrored__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) AND NOT (s.k1 IS NOT NULL)) AS s
+    UNION ALL
+    SELECT k1, n, a1, a2, a3 FROM (SELECT * FROM "tally"."mirrored__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'mirrored'), '0') AND '18446744073709551615' AND epoch >= coalesce((SELECT max(epoch) FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL), 0) AND pg_backend_pid() <> 0) AS d
+    ) AS p GROUP BY k1
+  ) AS g WHERE n > 0
+) AS r;
+
+-- the kept answer
+CREATE VIEW "tally"."mirrored__kept" AS
+SELECT "chat_id", "size" FROM "tally"."mirrored__settled"
+UNION ALL
+SELECT "chat_id", "size" FROM "tally"."mirrored__changed";
+
+-- settled groups in the order of an index, for .top()
+CREATE VIEW "tally"."mirrored__front" AS
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a3) END)::numeric AS "size" FROM "tally"."mirrored__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."mirrored__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'mirrored'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+
+-- all other groups, for .top()
+CREATE VIEW "tally"."mirrored__rest" AS
+SELECT "chat_id", "size" FROM "tally"."mirrored__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0
+UNION ALL
+SELECT "chat_id", "size" FROM "tally"."mirrored__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure) IS NOT TRUE;
+
+-- what readers use: the half that the switch names
+CREATE VIEW "tally"."mirrored" AS
+SELECT "chat_id", "size" FROM "tally"."mirrored__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0
+UNION ALL
+SELECT "chat_id", "size" FROM "tally"."mirrored__rest";
+
+-- adds all visible deltas to the state; returns deltas consumed and groups written
+CREATE FUNCTION "tally"."mirrored__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.mirrored', 0));
+  UPDATE "tally"."mirrored__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'mirrored');
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL),
+  void AS (DELETE FROM "tally"."mirrored__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
+  "void0" AS (DELETE FROM "tally"."mirrored__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
+  to_mirror AS (INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM "tally"."mirrored__state" WHERE (SELECT epoch FROM marker) IS NOT NULL UNION SELECT k1 FROM void)
+  DELETE FROM "tally"."reset" WHERE aggregate = 'mirrored' AND epoch <= (SELECT epoch FROM marker);
+  WITH gone AS (DELETE FROM "tally"."mirrored__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'mirrored' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
+  gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3 FROM (SELECT k1, n, a1, a2, a3 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+  met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3 FROM gathered AS g LEFT JOIN "tally"."mirrored__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+  next AS (SELECT * FROM met),
+  "state_new" AS (INSERT INTO "tally"."mirrored__state" (k1, n, a1, a2, a3) SELECT k1, n, a1, a2, a3 FROM next WHERE place IS NULL AND n <> 0),
+  "state_changed" AS (UPDATE "tally"."mirrored__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+  "state_emptied" AS (DELETE FROM "tally"."mirrored__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0),
+  to_mirror AS (INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM next)
+  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next);
+END;
+
+-- computes the state from the source anew; returns groups written. Needs a REPEATABLE READ transaction
+CREATE FUNCTION "tally"."mirrored__rebuild"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH to_mirror AS (INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM "tally"."mirrored__state" UNION SELECT k1 FROM "tally"."mirrored__delta") SELECT;
+  DELETE FROM "tally"."mirrored__state";
+  DELETE FROM "tally"."mirrored__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'mirrored';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'mirrored' AND true;
+  INSERT INTO "tally"."mirrored__state" (k1, n, a1, a2, a3) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0) FROM (SELECT chat_id AS k1, (amount)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1 HAVING count(*) > 0;
+  WITH to_mirror AS (INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM "tally"."mirrored__state" WHERE (SELECT phase FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept') SELECT;
+  SELECT count(*) FROM "tally"."mirrored__state";
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."mirrored__fold", "tally"."mirrored__rebuild" FROM PUBLIC;
+
+-- notes all parents, or those that have no value yet; returns how many
+CREATE FUNCTION "tally"."mirrored__note"(skip_existing boolean) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH noted AS (INSERT INTO "tally"."mirrored__mirror" (k1) SELECT p."id" FROM app.chat AS p WHERE NOT skip_existing OR p."size" IS NULL RETURNING 1)
+  SELECT count(*) FROM noted;
+END;
+
+-- brings the parents of some notes up to date; returns the last note seen, notes done, and notes left
+CREATE FUNCTION "tally"."mirrored__copy"(after bigint, most integer, OUT last bigint, OUT done bigint, OUT locked bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH due AS (SELECT * FROM "tally"."mirrored__mirror" WHERE id > after ORDER BY id LIMIT most),
+  free AS (SELECT p.* FROM app.chat AS p WHERE EXISTS (SELECT FROM due AS m WHERE p."id" OPERATOR("pg_catalog".=) m.k1) FOR NO KEY UPDATE SKIP LOCKED),
+  written AS (UPDATE app.chat AS p SET "size" = coalesce(v."size", 0) FROM free AS f LEFT JOIN LATERAL (SELECT "chat_id", "size" FROM "tally"."mirrored" AS v WHERE f."id" OPERATOR("pg_catalog".=) v."chat_id" OFFSET 0) AS v ON true WHERE p."id" OPERATOR("pg_catalog".=) f."id" AND ROW(p."size") IS DISTINCT FROM ROW(coalesce(v."size", 0))),
+  held AS (SELECT m.id FROM due AS m JOIN app.chat AS p ON p."id" OPERATOR("pg_catalog".=) m.k1 WHERE NOT EXISTS (SELECT FROM free AS f WHERE f."id" OPERATOR("pg_catalog".=) m.k1)),
+  gone AS (DELETE FROM "tally"."mirrored__mirror" WHERE id IN (SELECT id FROM due EXCEPT SELECT id FROM held))
+  SELECT max(id), count(*) - (SELECT count(*) FROM held), (SELECT count(*) FROM held) FROM due;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."mirrored__note", "tally"."mirrored__copy" FROM PUBLIC;
+
+-- on INSERT
+CREATE TRIGGER "tally_mirrored__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."mirrored__insert"();
+
+-- on INSERT
+CREATE TRIGGER "tally_mirrored__insert_row" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."mirrored__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_mirrored__insert_row";
+
+-- on DELETE
+CREATE TRIGGER "tally_mirrored__delete" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."mirrored__delete"();
+
+-- on DELETE
+CREATE TRIGGER "tally_mirrored__delete_row" AFTER DELETE ON app.event REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN (current_setting('session_replication_role') = 'replica')
+EXECUTE FUNCTION "tally"."mirrored__change"();
+
+-- fires when changes of elsewhere are replayed, and only then
+ALTER TABLE app.event ENABLE REPLICA TRIGGER "tally_mirrored__delete_row";
+
+-- on UPDATE
+CREATE TRIGGER "tally_mirrored__update" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."chat_id", OLD."amount"), ROW(NEW."chat_id", NEW."amount")))
+EXECUTE FUNCTION "tally"."mirrored__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_mirrored__update";
+
+-- on TRUNCATE
+CREATE TRIGGER "tally_mirrored__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT
+EXECUTE FUNCTION "tally"."mirrored__truncate"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_mirrored__truncate";
