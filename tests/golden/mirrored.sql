@@ -228,6 +228,7 @@ END;
 -- brings the parents of some notes up to date; returns the last note seen, notes done, and notes left
 CREATE FUNCTION "tally"."mirrored__copy"(after bigint, most integer, OUT last bigint, OUT done bigint, OUT locked bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
+  SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.mirrored', 0));
   WITH due AS (SELECT * FROM "tally"."mirrored__mirror" WHERE id > after ORDER BY id LIMIT most),
   free AS (SELECT p.* FROM app.chat AS p WHERE EXISTS (SELECT FROM due AS m WHERE p."id" OPERATOR("pg_catalog".=) m.k1) FOR NO KEY UPDATE SKIP LOCKED),
   written AS (UPDATE app.chat AS p SET "size" = coalesce(v."size", 0) FROM free AS f LEFT JOIN LATERAL (SELECT "chat_id", "size" FROM "tally"."mirrored" AS v WHERE f."id" OPERATOR("pg_catalog".=) v."chat_id" OFFSET 0) AS v ON true WHERE p."id" OPERATOR("pg_catalog".=) f."id" AND ROW(p."size") IS DISTINCT FROM ROW(coalesce(v."size", 0))),

@@ -169,10 +169,8 @@ BEGIN ATOMIC
   UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'partitioned' AND true;
   DELETE FROM "tally"."partition" WHERE aggregate = 'partitioned';
   INSERT INTO "tally"."partition" (aggregate, relation, attached)
-    WITH RECURSIVE t AS (
-      SELECT inhrelid, xmin AS attached, ARRAY[inhrelid] AS path FROM pg_inherits WHERE inhparent = "tally"."partitioned__source"() AND NOT inhdetachpending
-      UNION ALL SELECT i.inhrelid, i.xmin, t.path || i.inhrelid FROM pg_inherits AS i JOIN t ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending)
-    SELECT 'partitioned', p.inhrelid, p.attached FROM t AS p WHERE EXISTS (SELECT FROM t WHERE true AND p.inhrelid = ANY (t.path))
+    SELECT 'partitioned', p.relation, p.attached FROM "tally"."below"("tally"."partitioned__source"()) AS p WHERE EXISTS
+      (SELECT FROM "tally"."below"("tally"."partitioned__source"()) AS t WHERE true AND p.relation = ANY (t.path))
     ON CONFLICT DO NOTHING;
   INSERT INTO "tally"."partitioned__state" (k1, n, m1) SELECT k1, count(*), max(x1) FROM (SELECT region AS k1, (cents)::integer AS x1 FROM app.sale AS "sale") AS r GROUP BY k1 HAVING count(*) > 0;
   SELECT count(*) FROM "tally"."partitioned__state";
@@ -191,10 +189,8 @@ BEGIN
   DELETE FROM "tally"."partitioned__delta" AS d WHERE d.partition = $1;
   DELETE FROM "tally"."reset" AS r WHERE r.aggregate = 'partitioned' AND r.partition = $1;
   INSERT INTO "tally"."partition" (aggregate, relation, attached)
-    WITH RECURSIVE t AS (
-      SELECT inhrelid, xmin AS attached, ARRAY[inhrelid] AS path FROM pg_inherits WHERE inhparent = "tally"."partitioned__source"() AND NOT inhdetachpending
-      UNION ALL SELECT i.inhrelid, i.xmin, t.path || i.inhrelid FROM pg_inherits AS i JOIN t ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending)
-    SELECT 'partitioned', p.inhrelid, p.attached FROM t AS p WHERE EXISTS (SELECT FROM t WHERE t.inhrelid = $1 AND p.inhrelid = ANY (t.path))
+    SELECT 'partitioned', p.relation, p.attached FROM "tally"."below"("tally"."partitioned__source"()) AS p WHERE EXISTS
+      (SELECT FROM "tally"."below"("tally"."partitioned__source"()) AS t WHERE t.relation = $1 AND p.relation = ANY (t.path))
     ON CONFLICT DO NOTHING;
   IF (SELECT relkind FROM pg_class WHERE oid = $1) <> 'p' THEN
     EXECUTE 'INSERT INTO "tally"."partitioned__delta" (epoch, partition, k1, n, i1)

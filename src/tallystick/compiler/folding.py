@@ -30,7 +30,7 @@ def folding_statements(layout: Layout) -> Iterator[Statement]:
             "CREATE FUNCTION {f}(OUT deltas bigint, OUT groups bigint) LANGUAGE sql {settings}\n"
             "BEGIN ATOMIC\n{body};\nEND",
             f=layout.object("fold"), settings=SETTINGS,
-            body=SQL(";\n").join([_alone(layout), *_hash_again(layout), _clear_after_reset(layout), _fold(layout)]),
+            body=SQL(";\n").join([alone(layout), *_hash_again(layout), _clear_after_reset(layout), _fold(layout)]),
         ),
     )  # fmt: skip
     yield Statement(
@@ -47,7 +47,7 @@ def _tables(layout: Layout) -> list[Identifier]:
     return [layout.object("state"), *(layout.object(f"facet{facet.index}") for facet in layout.parts.facets)]
 
 
-def _alone(layout: Layout) -> Composed:
+def alone(layout: Layout) -> Composed:
     """Wait for others who fold, in a statement of its own, so that the snapshots of the next ones are younger."""
     return fill(
         "  SELECT pg_advisory_xact_lock(hashtextextended({key}, 0))",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
+from tallystick.compiler.folding import alone
 from tallystick.compiler.layout import Layout, dotted
 from tallystick.compiler.snapshot import Mirror
 from tallystick.compiler.text import SETTINGS, Statement, canonical, comma, conjunction, fill, private
@@ -51,8 +52,8 @@ def mirror_statements(layout: Layout, mirror: Mirror) -> Iterator[Statement]:
         "brings the parents of some notes up to date; returns the last note seen, notes done, and notes left",
         fill(
             "CREATE FUNCTION {f}(after bigint, most integer, OUT last bigint, OUT done bigint, OUT locked bigint)"
-            " LANGUAGE sql {settings}\nBEGIN ATOMIC\n{body};\nEND",
-            f=layout.object("copy"), settings=SETTINGS, body=_copy(layout, mirror),
+            " LANGUAGE sql {settings}\nBEGIN ATOMIC\n{alone};\n{body};\nEND",
+            f=layout.object("copy"), settings=SETTINGS, alone=alone(layout), body=_copy(layout, mirror),
         ),
     )  # fmt: skip
     yield private(layout.object(suffix) for suffix in ("note", "copy"))

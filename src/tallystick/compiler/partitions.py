@@ -35,7 +35,7 @@ def partition_statements(layout: Layout) -> Iterator[Statement]:
         "  DELETE FROM {reset} AS r WHERE r.aggregate = {name} AND r.partition = $1;\n  {list};\n"
         "  IF (SELECT relkind FROM pg_class WHERE oid = $1) <> 'p' THEN\n    {count};\n  END IF;\n",
         listed=layout.listed(), delta=delta, reset=layout.own("reset"), name=name,
-        list=list_partitions(layout, fill("t.inhrelid = $1")), count=_count(layout, "insert", fill("$1")),
+        list=list_partitions(layout, fill("t.relation = $1")), count=_count(layout, "insert", fill("$1")),
     )  # fmt: skip
     yield _function(
         "counts a partition in, once; needs a REPEATABLE READ transaction, and nobody else who attaches or detaches",
@@ -54,21 +54,14 @@ def partition_statements(layout: Layout) -> Iterator[Statement]:
 
 
 def list_partitions(layout: Layout, condition: Composable) -> Composed:
-    """INSERT what is below the source, at any depth, into the list; an alias `t` over pg_inherits is to be chosen from.
-
-    Of a partition, what leads down to it is listed too.
-    """
+    """INSERT into the list what is below the source and meets a condition on `t`, with what leads down to it."""
     return fill(
         "INSERT INTO {table} (aggregate, relation, attached)\n"
-        "    WITH RECURSIVE t AS (\n"
-        "      SELECT inhrelid, xmin AS attached, ARRAY[inhrelid] AS path FROM pg_inherits"
-        " WHERE inhparent = {source}() AND NOT inhdetachpending\n"
-        "      UNION ALL SELECT i.inhrelid, i.xmin, t.path || i.inhrelid FROM pg_inherits AS i JOIN t"
-        " ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending)\n"
-        "    SELECT {name}, p.inhrelid, p.attached FROM t AS p"
-        " WHERE EXISTS (SELECT FROM t WHERE {condition} AND p.inhrelid = ANY (t.path))\n"
+        "    SELECT {name}, p.relation, p.attached FROM {below}({source}()) AS p WHERE EXISTS\n"
+        "      (SELECT FROM {below}({source}()) AS t WHERE {condition} AND p.relation = ANY (t.path))\n"
         "    ON CONFLICT DO NOTHING",
-        table=layout.own("partition"), source=layout.object("source"), name=literal(layout.name), condition=condition,
+        table=layout.own("partition"), name=literal(layout.name), below=layout.own("below"),
+        source=layout.object("source"), condition=condition,
     )  # fmt: skip
 
 

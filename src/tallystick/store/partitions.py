@@ -33,22 +33,18 @@ def differences(cursor: Cursor, schema: str, found: Installed) -> list[Differenc
         return []
     rows = cursor.execute(
         fill(
-            "WITH RECURSIVE tree AS ("
-            "  SELECT inhrelid, xmin AS attached FROM pg_catalog.pg_inherits"
-            "  WHERE inhparent = {source}::oid AND NOT inhdetachpending"
-            "  UNION ALL SELECT i.inhrelid, i.xmin FROM pg_catalog.pg_inherits AS i JOIN tree AS t"
-            "  ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending"
-            "), listed AS (SELECT relation, attached FROM {partition} WHERE aggregate = {name}),"
+            "WITH tree AS (SELECT relation, attached FROM {below}({source}::oid::regclass)),"
+            " listed AS (SELECT relation, attached FROM {partition} WHERE aggregate = {name}),"
             " marked AS (SELECT partition, epoch FROM {reset} WHERE aggregate = {name})"
-            " SELECT inhrelid::regclass::text, 'new' FROM tree WHERE inhrelid NOT IN (SELECT relation FROM listed)"
+            " SELECT relation::text, 'new' FROM tree WHERE relation NOT IN (SELECT relation FROM listed)"
             " UNION ALL SELECT relation::text, 'gone' FROM listed AS l"
-            " WHERE NOT EXISTS (SELECT FROM tree AS t WHERE t.inhrelid = l.relation AND t.attached = l.attached)"
+            " WHERE NOT EXISTS (SELECT FROM tree AS t WHERE t.relation = l.relation AND t.attached = l.attached)"
             " UNION ALL SELECT DISTINCT partition::text, 'truncated' FROM marked"
             " WHERE partition IN (SELECT relation FROM listed)"
             " AND epoch >= coalesce((SELECT max(epoch) FROM marked WHERE partition IS NULL), 0)"
             " ORDER BY 2, 1",
-            source=literal(found.source_oid), partition=Identifier(schema, "partition"),
-            reset=Identifier(schema, "reset"), name=literal(found.name),
+            below=Identifier(schema, "below"), source=literal(found.source_oid),
+            partition=Identifier(schema, "partition"), reset=Identifier(schema, "reset"), name=literal(found.name),
         )
     ).fetchall()  # fmt: skip
     return [Difference(partition, what) for partition, what in rows]

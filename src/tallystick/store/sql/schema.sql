@@ -65,6 +65,22 @@ COMMENT ON TABLE {schema}.partition IS 'tallystick: partitions that are counted;
 CREATE SEQUENCE {schema}.epoch;
 SELECT nextval({epoch_name});
 
+-- All that is below a partitioned table, at any depth, in the snapshot of the statement: each with the transaction that
+-- attached it, and the way that leads down to it. PostgreSQL's own function takes locks and ignores the snapshot.
+CREATE FUNCTION {schema}.below(source regclass)
+    RETURNS TABLE (relation regclass, attached xid, path oid[]) LANGUAGE sql STABLE
+    BEGIN ATOMIC
+        WITH RECURSIVE t AS (
+            SELECT i.inhrelid, i.xmin AS attached, ARRAY[i.inhrelid] AS path
+            FROM pg_inherits AS i WHERE i.inhparent = source AND NOT i.inhdetachpending
+            UNION ALL
+            SELECT i.inhrelid, i.xmin, t.path || i.inhrelid
+            FROM pg_inherits AS i JOIN t ON i.inhparent = t.inhrelid WHERE NOT i.inhdetachpending
+        )
+        SELECT t.inhrelid::regclass, t.attached, t.path FROM t;
+    END;
+REVOKE ALL ON FUNCTION {schema}.below FROM PUBLIC;
+
 -- The functions below are pure and may be executed by every role: views that readers use call them.
 
 -- The decimal number that a floating point value is written as. Its text is the shortest that reads back as the same
