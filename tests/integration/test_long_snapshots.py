@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from tallystick import Tally
 from tests.conftest import Connect
 from tests.oracle import assert_exact
+from tests.servers import Connection
 
 TABLE = """
 CREATE TABLE message (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, chat_id integer, label text, size integer);
@@ -33,16 +34,22 @@ READS: list[LiteralString] = [
 FOLDS, DELTAS = 8, 50_000
 
 
-@pytest.mark.slow
-def test_the_hot_group_stays_quick(engine: Engine, connect: Connect) -> None:
-    """400,000 deltas are folded while a snapshot is open: a read stays under 3 ms at the median, vacuumed or not."""
-    app, old = connect(autocommit=True), connect()
+def kept(app: Connection, engine: Engine) -> Tally:
+    """The table with its aggregates, serving their kept half."""
     app.execute(TABLE)
     tally = Tally()
     for name, query in DECLARED.items():
         tally.grouped(name, query)
     tally.install(engine)
     tally.backfill(engine)
+    return tally
+
+
+@pytest.mark.slow
+def test_the_hot_group_stays_quick(engine: Engine, connect: Connect) -> None:
+    """400,000 deltas are folded while a snapshot is open: a read stays under 3 ms at the median, vacuumed or not."""
+    app, old = connect(autocommit=True), connect()
+    tally = kept(app, engine)
     old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     before = [old.execute(read).fetchall() for read in READS]
     for _ in range(FOLDS):
@@ -67,12 +74,7 @@ def test_the_hot_group_stays_quick(engine: Engine, connect: Connect) -> None:
 def test_a_long_transaction_commits_late(engine: Engine, connect: Connect) -> None:
     """Deltas that were written long ago and are seen only now are younger than the floor of every fold since."""
     app, late, later = connect(autocommit=True), connect(), connect()
-    app.execute(TABLE)
-    tally = Tally()
-    for name, query in DECLARED.items():
-        tally.grouped(name, query)
-    tally.install(engine)
-    tally.backfill(engine)
+    tally = kept(app, engine)
     late.execute("INSERT INTO message (chat_id, label, size) VALUES (1, 'l1', 9000)")
     later.execute("SAVEPOINT s")
     later.execute("DELETE FROM message WHERE id = 7")
@@ -94,12 +96,7 @@ def test_a_long_transaction_commits_late(engine: Engine, connect: Connect) -> No
 def test_a_floor_of_another_cluster_is_ignored(engine: Engine, connect: Connect) -> None:
     """As a restore leaves it: a floor far above every transaction id there is, in a row that no folder wrote."""
     app = connect(autocommit=True)
-    app.execute(TABLE)
-    tally = Tally()
-    for name, query in DECLARED.items():
-        tally.grouped(name, query)
-    tally.install(engine)
-    tally.backfill(engine)
+    tally = kept(app, engine)
     app.execute("UPDATE tally.watermark SET floor = '1000000000', folder = '1000000000'")
     app.execute("INSERT INTO message (chat_id, label, size) VALUES (1, 'l1', 1), (777, 'new', 1)")
     assert_exact(engine, tally)

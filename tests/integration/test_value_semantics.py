@@ -107,7 +107,7 @@ PADS: tuple[LiteralString, ...] = (
 )
 
 
-# "elsewhere" was refused when written: `=` was looked for in the schema of the type only.
+# "elsewhere" was once refused: `=` was looked for in the schema of the type only.
 @pytest.mark.parametrize("ops", ["app", "elsewhere"])
 def test_type_with_an_equality_of_its_own(keeper: Keeper, ops: str) -> None:
     make_padded(keeper, ops)
@@ -122,7 +122,7 @@ def test_type_with_an_equality_of_its_own(keeper: Keeper, ops: str) -> None:
 
 
 def test_type_that_borrows_its_operators(keeper: Keeper) -> None:
-    """Refused when written: as for varchar, `=` comes with the type to which values are cast without a function."""
+    """Once refused: as for varchar, `=` comes with the type to which values are cast without a function."""
     keeper.app.execute(sql.SQL(PADDED.replace("CREATE SCHEMA {ops};", "")).format())
     keeper.app.execute("CREATE TABLE item (id serial PRIMARY KEY, g integer, k app.padded, l app.padded)")
     keeper.keep(
@@ -132,7 +132,7 @@ def test_type_that_borrows_its_operators(keeper: Keeper) -> None:
     keeper.stay_exact(*PADS)
 
 
-# Wrong when written: PostgreSQL prints no operator for these, so the text, read again under pg_catalog, means another.
+# Once wrong: PostgreSQL prints no operator for these, so the text, read again under pg_catalog, means another.
 IMPLIED: dict[str, str] = {
     "IS DISTINCT FROM": "SELECT count(*) AS n FROM item WHERE k IS DISTINCT FROM l",
     "IS NOT DISTINCT FROM": "SELECT k IS NOT DISTINCT FROM l AS same, count(*) AS n FROM item GROUP BY 1",
@@ -193,7 +193,7 @@ def test_operators_of_the_same_name_stay_the_declared_ones(keeper: Keeper) -> No
 
 
 def test_namesake_in_an_expression_that_names_no_operator(keeper: Keeper) -> None:
-    """Wrong when written, as above, here for PostgreSQL's own types."""
+    """Once wrong, as above, here for PostgreSQL's own types."""
     keeper.app.execute(NAMESAKES)
     with_path(keeper)
     try:
@@ -204,7 +204,7 @@ def test_namesake_in_an_expression_that_names_no_operator(keeper: Keeper) -> Non
 
 
 def test_hash_function_in_sql_is_refused(keeper: Keeper) -> None:
-    """Wrong when written: hash_record_extended leaves the NULL flag of the seed unset, which such a function looks at.
+    """Once wrong: hash_record_extended leaves the NULL flag of the seed unset, which such a function looks at.
 
     It gives 0 for one row and another number for an equal one, so a group is not found again.
     """
@@ -218,7 +218,7 @@ def test_hash_function_in_sql_is_refused(keeper: Keeper) -> None:
 
 
 def test_field_of_a_composite(keeper: Keeper) -> None:
-    """Refused when written: PostgreSQL notes that the view depends on the relation of the type, beside the source."""
+    """Once refused: PostgreSQL notes that the view depends on the relation of the type, beside the source."""
     keeper.app.execute(NAMESAKES)
     keeper.keep("SELECT (price).units AS units, count(*) AS n, sum((price).cents) AS cents FROM item GROUP BY 1")
     keeper.stay_exact(*WORDS[:2], "UPDATE item SET price = ROW(g, id)::app.money", *WORDS[2:])
@@ -240,7 +240,7 @@ def test_composites_are_refused(keeper: Keeper, declared: str) -> None:
         keeper.keep(declared)
 
 
-# Wrong when written: the application's UPDATE failed on rows that the guard leaves out, and with FILTER its INSERT too.
+# Once wrong: the application's UPDATE failed on rows that the guard leaves out, and with FILTER its INSERT too.
 GUARDED = {
     "WHERE": "SELECT sum((p ->> 'v')::numeric) AS total FROM item WHERE jsonb_typeof(p -> 'v') = 'number'",
     "WHERE, as a key": "SELECT 12 / g AS k, count(*) AS n FROM item WHERE g <> 0 GROUP BY 12 / g",
@@ -262,7 +262,7 @@ def test_expressions_that_fail_on_rows_left_out(keeper: Keeper, declared: str) -
 
 
 def test_a_domain_gets_another_constraint(keeper: Keeper) -> None:
-    """Wrong when written: values of rows that are gone stand in unfolded deltas, and were checked like the rows."""
+    """Once wrong: values of rows that are gone stand in unfolded deltas, and were checked like the rows."""
     keeper.app.execute("CREATE DOMAIN rank AS integer; CREATE TABLE item (id serial PRIMARY KEY, rank rank)")
     keeper.keep("SELECT rank, count(*) AS n FROM item GROUP BY rank")
     keeper.stay_exact(

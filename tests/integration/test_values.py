@@ -75,7 +75,7 @@ FAMILIES = {
         Values("price", ("0", "-0.00", "1.5", "1.50", "NaN")),
         Values("paid", ("0", "999.99", "1.5", "1.50")),
     ),
-    # Both were wrong when written: PostgreSQL finds neither `=` for anyenum nor a hash for a range under a domain.
+    # Both were once wrong: PostgreSQL finds neither `=` for anyenum nor a hash for a range under a domain.
     "domains that need their base": (
         Values("felt", ("sad", "ok"), None),
         Values("stay", ("empty", "[1,1]", "[1,2)"), None),

@@ -218,7 +218,7 @@ def test_returning_old_and_new(stage: Stage) -> None:
 def test_expression_of_a_generated_column_changes(stage: Stage) -> None:
     """PostgreSQL writes every row anew and fires no trigger; whoever asks must at least be told.
 
-    Wrong when written: the kept answer drifts, and nothing says so before somebody verifies.
+    Once wrong: the kept answer drifts, and nothing says so before somebody verifies.
     """
     if stage.app.info.server_version < 170000:
         pytest.skip("SET EXPRESSION came with PostgreSQL 17")

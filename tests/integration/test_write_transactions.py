@@ -72,7 +72,7 @@ TRUNCATES = {
         ],
         "ALTER TABLE item ADD FOREIGN KEY (place) REFERENCES place",
     ),
-    # Wrong when written: our marker, set by an AFTER trigger that fires later, made void what these have inserted.
+    # Once wrong: our marker, set by an AFTER trigger that fires later, made void what these have inserted.
     "before an AFTER trigger that writes": Scenario(
         ["TRUNCATE item", ROWS, "BEGIN", "TRUNCATE item", UPDATE, "COMMIT"],
         WRITES_AFTER_TRUNCATE + "CREATE TRIGGER own AFTER TRUNCATE ON item EXECUTE FUNCTION own()",
