@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import LiteralString
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine, create_engine
 
 from tallystick import Tally
 from tests.conftest import Connect
@@ -104,3 +104,16 @@ def test_wide_numeric_measures_fit_into_no_index(engine: Engine, connection: Con
         assert [row.k for row in reader.execute(tally["sums"].top("total", 3))] == [2, 1, 3]
     tally.backfill(engine)
     assert_exact(engine, tally)
+
+
+def test_a_plan_that_was_made_while_the_state_was_empty(database: URL, connection: Connection) -> None:
+    """PostgreSQL 18 keeps plans of SQL functions: the second fold of one session took half a minute."""
+    engine = create_engine(database, pool_size=1, max_overflow=0)
+    tally = _keep(engine, "by_k", "SELECT k, count(*) AS items, sum(num) AS total FROM item GROUP BY k")
+    for _ in range(3):
+        connection.execute("INSERT INTO item SELECT i, i FROM generate_series(1, 20000) AS i")
+        (result,) = tally.fold(engine)
+        assert result.groups == 20_000
+        assert result.elapsed_s < 8
+    assert_exact(engine, tally)
+    engine.dispose()

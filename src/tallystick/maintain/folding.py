@@ -16,7 +16,7 @@ from tallystick.maintain.mirror import BATCH
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks
 from tallystick.store.aggregates import Installed
-from tallystick.store.connection import lift_timeouts, one_row, transaction
+from tallystick.store.connection import lift_timeouts, one_row, plan_anew, transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
         # A statement of its own: the fold's snapshot must be younger than the lock.
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
+        plan_anew(cursor)
         function = Identifier(schema, internal_name(name, "fold"))
         deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
     copied = mirror.copy(engine, schema, name) if found.mirror is not None else mirror.Copied(0, 0)

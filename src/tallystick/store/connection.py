@@ -69,6 +69,14 @@ def lift_timeouts(cursor: Cursor) -> None:
     )
 
 
+def plan_anew(cursor: Cursor) -> None:
+    """Forget this session's plans: PostgreSQL 18 keeps those of SQL functions.
+
+    One that was made while a table was empty walks over the whole table for each row later.
+    """
+    cursor.execute("DISCARD PLANS")
+
+
 def one_row(cursor: Cursor) -> Row:
     """The row of a query that always gives one."""
     row = cursor.fetchone()
