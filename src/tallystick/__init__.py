@@ -1,5 +1,6 @@
 """tallystick: exact, always-fresh counts, sums and ranks over PostgreSQL tables, declared in Python."""
 
+from tallystick.declare.counter import Counter
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.reads import direct_of
 from tallystick.errors import (
@@ -15,6 +16,7 @@ from tallystick.errors import (
 from tallystick.maintain.tally import Tally
 
 __all__ = [
+    "Counter",
     "DeclarationError",
     "FoldLocked",
     "Grouped",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import typer
 from rich.text import Text
 
 from tallystick.cli.output import Output, seconds, shown
-from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened, shown_url
+from tallystick.cli.target import App, Dsn, Json, Names, Schema, Target, opened, shown_url
+from tallystick.declare.counter import Counter
+from tallystick.maintain import counters
 from tallystick.maintain import verify as verifying
 from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.status import AggregateStatus
@@ -27,7 +30,7 @@ def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
     """Show every aggregate: where it stands, what readers are served, what waits to be folded."""
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
-        found = status_of(target.engine, target.schema, target.tally or ())
+        found = status_of(target.engine, target.schema, target.tally or (), _declared_counters(target))
         where = shown_url(target.engine.url)
     output.json({"schema": target.schema, "aggregates": found})
     if as_json:
@@ -40,7 +43,15 @@ def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
         f"schema {target.schema} of {where}",
         ["aggregate", "source", "phase", "serving", "groups", "deltas", "note"],
         [
-            [each.name, each.source or "dropped", each.phase, each.serving or "", _groups(each), each.backlog, note]
+            [
+                each.name,
+                each.source or ("counter" if each.kind == "counter" else "dropped"),
+                each.phase,
+                each.serving or "",
+                _groups(each),
+                each.backlog,
+                note,
+            ]
             for each in found
             for note in [_note(each, has_app=target.tally is not None)]
         ],
@@ -53,11 +64,13 @@ def verify(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema
     output = Output(as_json=as_json)
     found: list[VerifyReport] = []
     with opened(dsn, app, schema, output) as target:
-        chosen = target.installed_names(names)
+        chosen = target.comparable_names(names)
+        known = target.installed_counters()
         with output.steps(len(chosen)) as steps:
             for name in chosen:
                 steps.begin(f"verifying {name}")
-                found.append(verifying.verify(target.engine, target.schema, name))
+                compare = counters.verify if name in known else verifying.verify
+                found.append(compare(target.engine, target.schema, name))
                 steps.done(_verdict(found[-1]))
     output.json({"exact": all(each.is_exact for each in found), "aggregates": [_report(each) for each in found]})
     for each in found:
@@ -74,11 +87,15 @@ def doctor(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
     """Look for what is wrong or will be, and how to mend it. Exit code 1 if answers are or may become wrong."""
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
-        found = examine(target.engine, target.schema, target.tally or ())
+        found = examine(target.engine, target.schema, target.tally or (), _declared_counters(target))
     output.json({"findings": found})
     if not as_json:
         _findings(output, found)
     return 1 if any(each.level == "error" for each in found) else 0
+
+
+def _declared_counters(target: Target) -> Iterable[Counter]:
+    return target.tally.counters.values() if target.tally is not None else ()
 
 
 def _groups(each: AggregateStatus) -> str:

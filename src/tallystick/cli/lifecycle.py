@@ -13,9 +13,9 @@ from tallystick.cli.output import Output, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
-from tallystick.maintain import folding, partitions
+from tallystick.maintain import counters, folding, partitions
+from tallystick.maintain.counters import PlannedCounter
 from tallystick.maintain.install import Planned
-from tallystick.maintain.install import install as install_one
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.maintain.mirror import BATCH
 from tallystick.store import aggregates
@@ -44,7 +44,7 @@ def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = 
     _print_transaction(first)
     for each in planned:
         _print_transaction(each.statements)
-        if each.compiled is None:
+        if each.is_installed:
             output.note(f"{each.aggregate}: installed already")
 
 
@@ -59,11 +59,12 @@ def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json
         with output.steps(len(planned)) as steps:
             for each in planned:
                 steps.begin(f"installing {each.aggregate}")
-                is_new = install_one(target.engine, tally[each.aggregate])
-                steps.done(f"{each.aggregate}: {'installed' if is_new else 'installed already'} over {each.source}")
-                found.append({"name": each.aggregate, "source": each.source, "new": is_new})
+                is_new = bool(tally.install(target.engine, only=[each.aggregate]))
+                where = f" over {each.source}" if each.source else ""
+                steps.done(f"{each.aggregate}: {'installed' if is_new else 'installed already'}{where}")
+                found.append({"name": each.aggregate, "source": each.source or None, "new": is_new})
     output.json({"aggregates": found})
-    if any(each["new"] for each in found):
+    if any(each["new"] and each["source"] for each in found):
         output.note(f"They answer from their sources until you run: tally backfill{target.options}")
 
 
@@ -82,10 +83,15 @@ def backfill(
     output = Output(as_json=as_json)
     found = []
     with opened(dsn, app, schema, output) as target:
-        chosen = target.installed_names(names)
+        chosen = target.comparable_names(names)
+        known = target.installed_counters()
         with output.steps(len(chosen)) as steps:
             for name in chosen:
                 steps.begin(f"backfilling {name}")
+                if name in known:
+                    found.append(counters.backfill(target.engine, target.schema, name))
+                    steps.done(f"{name}: {found[-1].groups:,} keys set in {seconds(found[-1].elapsed_s)}")
+                    continue
                 result = folding.backfill(
                     target.engine, target.schema, name, batch_size=batch_size, skip_existing=skip_existing,
                     progress=lambda done, total: steps.begin(f"copying to parents: {done:,} of {total:,}"),
@@ -101,11 +107,13 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
     found: list[dict[str, Any]] = []
     with opened(dsn, app, schema, output) as target:
         chosen = target.installed_names(names)
+        known = target.installed_counters()
         with output.steps(len(chosen)) as steps:
             for name in chosen:
                 steps.begin(f"folding {name}")
                 try:
-                    result = folding.fold(target.engine, target.schema, name)
+                    run = counters.fold if name in known else folding.fold
+                    result = run(target.engine, target.schema, name)
                 except ServerUnavailable:
                     raise
                 except (TallyError, psycopg.DatabaseError) as error:  # no reason to leave the others unfolded
@@ -116,9 +124,12 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                 took = seconds(result.elapsed_s)
                 if result.adopted:
                     steps.done(f"{name}: counts from now on {', '.join(result.adopted)}")
-                steps.done(
-                    f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}{_mirrored(result)}"
-                )
+                if name in known:
+                    steps.done(f"{name}: {result.deltas:,} rows fewer in {result.groups:,} keys in {took}")
+                else:
+                    steps.done(
+                        f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}{_mirrored(result)}"
+                    )
                 found.append({**_named(result), "locked": False, "error": None})
     output.json({"aggregates": found})
     return 1 if any(each["error"] for each in found) else 0
@@ -158,10 +169,11 @@ def uninstall(
             if not typer.confirm(f"Remove {', '.join(chosen)}? Readers of these views will fail.", err=True):
                 output.note("Nothing was removed.")
                 return 1
+        known = target.installed_counters()
         with output.steps(len(chosen)) as steps:
             for name in chosen:
                 steps.begin(f"removing {name}")
-                uninstall_one(target.engine, target.schema, name)
+                (counters.uninstall if name in known else uninstall_one)(target.engine, target.schema, name)
                 steps.done(f"{name}: removed")
     output.json({"removed": chosen})
     return 0
@@ -177,11 +189,11 @@ def _as_dicts(statements: Sequence[Statement]) -> list[dict[str, str]]:
     return [{"purpose": statement.purpose, "sql": statement.text()} for statement in statements]
 
 
-def _planned(planned: Planned) -> dict[str, Any]:
+def _planned(planned: Planned | PlannedCounter) -> dict[str, Any]:
     return {
         "name": planned.aggregate,
-        "source": planned.source,
-        "installed": planned.compiled is None,
+        "source": planned.source or None,
+        "installed": planned.is_installed,
         "statements": _as_dicts(planned.statements),
     }
 

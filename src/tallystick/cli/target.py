@@ -24,9 +24,10 @@ from tallystick import embedded
 from tallystick.cli.output import Output
 from tallystick.errors import NotInstalled, TallyError, UsageError
 from tallystick.maintain.tally import Tally
-from tallystick.store import aggregates
+from tallystick.store import aggregates, counters
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import transaction
+from tallystick.store.counters import InstalledCounter
 
 DSN_VARIABLE = "TALLY_DSN"
 SCHEMA = "tally"
@@ -74,6 +75,16 @@ class Target:
         with transaction(self.engine, read_only=True) as cursor:
             return aggregates.every(cursor, self.schema)
 
+    def installed_counters(self) -> dict[str, InstalledCounter]:
+        with transaction(self.engine, read_only=True) as cursor:
+            return {found.name: found for found in counters.every(cursor, self.schema)}
+
+    def comparable_names(self, names: Sequence[str] | None) -> list[str]:
+        """The same, without counters that have no direct query, unless these are asked for by name."""
+        known = self.installed_counters()
+        chosen = self.installed_names(names)
+        return [name for name in chosen if names or name not in known or known[name].definition is not None]
+
     def installed_names(self, names: Sequence[str] | None, *, rest_is_gone: bool = False) -> list[str]:
         """The aggregates asked for, else all declared, else all installed.
 
@@ -82,8 +93,8 @@ class Target:
         Raises:
             NotInstalled: one of them, or anything at all, is not installed.
         """
-        installed = [found.name for found in self.installed()]
-        declared = [aggregate.name for aggregate in self.tally] if self.tally is not None else installed
+        installed = [*(found.name for found in self.installed()), *self.installed_counters()]
+        declared = self._declared(self.tally) if self.tally is not None else installed
         wanted = list(dict.fromkeys(names)) if names else declared
         if rest_is_gone and not names:
             wanted = [name for name in wanted if name in installed]
@@ -114,7 +125,7 @@ class Target:
                 hint="Add --app module:registry (for example --app tallies:tally, written by tally init),"
                 ' or put app = "tallies:tally" under [tool.tallystick] in pyproject.toml.',
             )
-        if not len(self.tally):
+        if not self._declared(self.tally):
             raise UsageError(
                 "the registry declares no aggregates.", hint="Declare one: tally.grouped(name, select(…).group_by(…))."
             )
@@ -127,7 +138,13 @@ class Target:
             UsageError: one of them is not declared.
         """
         tally = self.registry()
-        return [tally[name].name for name in dict.fromkeys(names)] if names else [each.name for each in tally]
+        if not names:
+            return self._declared(tally)
+        return [name if name in tally.counters else tally[name].name for name in dict.fromkeys(names)]
+
+    @staticmethod
+    def _declared(tally: Tally) -> list[str]:
+        return [*(aggregate.name for aggregate in tally), *tally.counters]
 
 
 @contextmanager

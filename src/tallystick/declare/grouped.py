@@ -42,7 +42,7 @@ class Grouped(GroupReads):
     ) -> None:
         self.name = checked_name(name)
         self.schema = schema
-        self.definition = _text_of(name, declared)
+        self.definition = text_of(name, declared)
         self.shape: Shape = shape_of(name, self.definition)
         self.mirror = mirrored(name, self.shape, mirror) if mirror else None
         types: dict[str, TypeEngine[Any]] = {}
@@ -63,7 +63,12 @@ class Grouped(GroupReads):
         return f"<Grouped {self.schema}.{self.name}: {self.definition!r}>"
 
 
-def _text_of(name: str, declared: Select[*tuple[Any, ...]] | str) -> str:
+def text_of(name: str, declared: Select[*tuple[Any, ...]] | str) -> str:
+    """The declared query as SQL, its literals written out.
+
+    Raises:
+        DeclarationError: it is no query, or a value of it has no literal.
+    """
     if isinstance(declared, str):
         return declared.strip().rstrip(";").rstrip()
     if not isinstance(declared, Select):

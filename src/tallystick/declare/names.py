@@ -9,7 +9,9 @@ from tallystick.errors import DeclarationError, UsageError
 LIMIT_BYTES = 63
 """PostgreSQL cuts longer identifiers, silently."""
 
-_OWN_TABLES = frozenset({"aggregate", "reset", "layout", "epoch", "watermark", "partition"})
+_OWN_TABLES = frozenset(
+    {"aggregate", "reset", "layout", "epoch", "watermark", "partition", "counter", "counter_shard", "counter_set"}
+)
 
 
 def checked_name(name: str) -> str:

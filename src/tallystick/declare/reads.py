@@ -33,7 +33,7 @@ from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape
 from tallystick.errors import UsageError
 
-_DIRECT = "tallystick_direct"
+DIRECT = "tallystick_direct"
 _Statement = TypeVar("_Statement", bound=ClauseElement)
 
 
@@ -174,12 +174,12 @@ def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[
 
     direct = view(internal_name(name, "direct"))
     kept = view(name)
-    kept.info[_DIRECT] = direct
+    kept.info[DIRECT] = direct
     parts: list[Table] = []
     if shape.keys:
         front, rest = view(internal_name(name, "front")), view(internal_name(name, "rest"))
-        front.info[_DIRECT] = direct
-        rest.info[_DIRECT] = select(direct).where(false()).subquery()
+        front.info[DIRECT] = direct
+        rest.info[DIRECT] = select(direct).where(false()).subquery()
         parts = [front, rest]
     return GroupReads(name, shape, table=kept, parts=parts), GroupReads(name, shape, table=direct)
 
@@ -193,9 +193,9 @@ def direct_of(read: _Statement) -> _Statement:
 
     def replace(element: Any, **_: Any) -> Any:
         if isinstance(element, Table):
-            return element.info.get(_DIRECT)
+            return element.info.get(DIRECT)
         if isinstance(element, Column) and isinstance(element.table, Table):
-            direct = element.table.info.get(_DIRECT)
+            direct = element.table.info.get(DIRECT)
             return direct.c[element.name] if direct is not None else None
         return None
 

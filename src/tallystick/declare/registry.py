@@ -7,17 +7,22 @@ from typing import Any
 
 from sqlalchemy import Select
 
+from tallystick.declare.counter import SHARDS, Counter
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import checked_schema
 from tallystick.errors import DeclarationError, UsageError
 
 
 class Registry:
-    """Declared aggregates by name, for one schema of one database."""
+    """Declared aggregates by name, for one schema of one database.
+
+    To iterate and to index gives the grouped ones; `counters` holds the free-standing counters by name.
+    """
 
     def __init__(self, *, schema: str = "tally") -> None:
         self.schema = checked_schema(schema)
         self._aggregates: dict[str, Grouped] = {}
+        self.counters: dict[str, Counter] = {}
 
     def grouped(
         self, name: str, select: Select[*tuple[Any, ...]] | str, mirror: Mapping[str, Any] | None = None
@@ -33,11 +38,42 @@ class Registry:
         Raises:
             DeclarationError: the name is taken, or the query's shape rules out keeping it.
         """
-        if name in self._aggregates:
-            raise DeclarationError(f'aggregate "{name}" is declared twice.', hint="Give each aggregate its own name.")
+        self._refuse_taken(name)
         aggregate = Grouped(name, select, schema=self.schema, mirror=mirror)
         self._aggregates[name] = aggregate
         return aggregate
+
+    def counter(
+        self,
+        name: str,
+        shards: int = SHARDS,
+        shards_for: Mapping[str, int] | None = None,
+        numeric: bool = False,
+        direct: Select[*tuple[Any, ...]] | None = None,
+    ) -> Counter:
+        """Declare a free-standing counter, written by hand in your own transactions.
+
+        Args:
+            name: of the counter; its view in the schema gets this name. At most 63 bytes.
+            shards: rows that the value of a key is spread over, 1 to 10,000; about as many as add to it at once.
+            shards_for: the same for single keys.
+            numeric: values are `numeric`, else `bigint`.
+            direct: what the counter should be: a select of one total, counted under the key "", or of keys and their
+                totals. It can then be verified, backfilled and set again from the source.
+        Raises:
+            DeclarationError: the name is taken, or an argument means nothing.
+        """
+        if isinstance(name, str):
+            self._refuse_taken(name)
+        counter = Counter(
+            name, schema=self.schema, shards=shards, shards_for=shards_for, numeric=numeric, direct=direct
+        )
+        self.counters[name] = counter
+        return counter
+
+    def _refuse_taken(self, name: str) -> None:
+        if name in self._aggregates or name in self.counters:
+            raise DeclarationError(f'aggregate "{name}" is declared twice.', hint="Give each aggregate its own name.")
 
     def __iter__(self) -> Iterator[Grouped]:
         return iter(self._aggregates.values())

@@ -10,10 +10,11 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.removal import expected_triggers, object_names
 from tallystick.compiler.text import canonical, fill
+from tallystick.declare.counter import Counter
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import shape_of
-from tallystick.store import aggregates, catalog, partitions
+from tallystick.store import aggregates, catalog, counters, partitions
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, one_row, transaction
 
@@ -39,7 +40,9 @@ class Finding:
     remedy: str
 
 
-def examine(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> list[Finding]:
+def examine(
+    engine: Engine, schema: str, declared: Iterable[Grouped] = (), declared_counters: Iterable[Counter] = ()
+) -> list[Finding]:
     """Examine an installation and, beside it, the declarations of the application."""
     by_name = {aggregate.name: aggregate for aggregate in declared}
     with transaction(engine, read_only=True) as cursor:
@@ -47,6 +50,7 @@ def examine(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> li
         findings = list(_installation(cursor, schema, installed))
         for found in installed:
             findings += _aggregate(cursor, schema, found, by_name.get(found.name))
+        findings += _counters(cursor, schema, {counter.name: counter for counter in declared_counters})
     known = {found.name for found in installed}
     for name in by_name:
         if name not in known:
@@ -72,6 +76,26 @@ def _installation(cursor: Cursor, schema: str, installed: list[Installed]) -> It
             f"publication {publication} takes in our tables, which have no replica identity: folds and backfills fail",
             "CREATE PUBLICATION … FOR TABLES IN SCHEMA … in its place, for the schemas of the application",
         )  # fmt: skip
+
+
+def _counters(cursor: Cursor, schema: str, declared: dict[str, Counter]) -> Iterator[Finding]:
+    for found in counters.every(cursor, schema):
+        name = found.name
+        counter = declared.pop(name, None)
+        if counter is not None and counter.fingerprint != found.fingerprint:
+            yield Finding(
+                "advice", name, "is installed with other settings than those declared", f"tally install {name}"
+            )
+        views = [name, *([internal_name(name, "direct")] if found.definition is not None else [])]
+        functions = ["counter_add", "counter_add_many", "counter_set", "counter_rebalance", "counter_estimate"]
+        for what in catalog.missing(cursor, schema, views, functions):
+            remedy = f"tally uninstall {name} && tally install {name}, which gives up its values"
+            yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', remedy)
+        _, fresh = counters.sizes(cursor, schema, name)
+        if fresh > LONG_BACKLOG:
+            yield Finding("advice", name, f"{fresh:,} rows wait to be folded; reads are slow", f"tally fold {name}")
+    for name in declared:
+        yield Finding("advice", name, "declared and not installed", f"tally install {name}")
 
 
 def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped | None) -> Iterator[Finding]:

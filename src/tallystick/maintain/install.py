@@ -41,6 +41,10 @@ class Planned:
     after_lock: tuple[Statement, ...] = ()
 
     @property
+    def is_installed(self) -> bool:
+        return self.compiled is None
+
+    @property
     def statements(self) -> tuple[Statement, ...]:
         """All statements in order, the lock among them; none if it is installed already."""
         return (*self.before_lock, against_writers(self.source), *self.after_lock) if self.compiled else ()

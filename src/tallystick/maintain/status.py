@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from psycopg.sql import Identifier
 from sqlalchemy import Engine
 
+from tallystick.declare.counter import Counter
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
-from tallystick.store import aggregates, catalog, partitions
-from tallystick.store.connection import transaction
+from tallystick.store import aggregates, catalog, counters, partitions
+from tallystick.store.connection import Cursor, transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class AggregateStatus:
     `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
     `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly. `uncounted` tells why
     an aggregate that is kept serves "direct" all the same: partitions that came or went.
+
+    Of a counter, `groups` are its keys and `backlog` its rows that no fold has seen; it has no source, and is "kept".
     """
 
     name: str
@@ -35,7 +38,9 @@ class AggregateStatus:
     uncounted: tuple[str, ...] = ()
 
 
-def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> list[AggregateStatus]:
+def status(
+    engine: Engine, schema: str, declared: Iterable[Grouped] = (), declared_counters: Iterable[Counter] = ()
+) -> list[AggregateStatus]:
     """Installed and declared aggregates by name. `is_current` tells whether code and database agree."""
     by_name = {aggregate.name: aggregate for aggregate in declared}
     found: dict[str, AggregateStatus] = {}
@@ -54,9 +59,26 @@ def status(engine: Engine, schema: str, declared: Iterable[Grouped] = ()) -> lis
                 groups=groups, backlog=backlog, is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
             )  # fmt: skip
+        found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters})
     for name, aggregate in by_name.items():
         if name not in found:
             found[name] = AggregateStatus(
                 name, "grouped", aggregate.shape.source, "declared", None, 0, 0, is_declared=True, is_current=False
             )
     return [found[name] for name in sorted(found)]
+
+
+def _counters(cursor: Cursor, schema: str, declared: dict[str, Counter]) -> dict[str, AggregateStatus]:
+    found = {}
+    for installed in counters.every(cursor, schema):
+        counter = declared.pop(installed.name, None)
+        keys, fresh = counters.sizes(cursor, schema, installed.name)
+        found[installed.name] = AggregateStatus(
+            installed.name, "counter", None, "kept", "kept", keys, fresh, is_declared=counter is not None,
+            is_current=counter is None or counter.fingerprint == installed.fingerprint,
+        )  # fmt: skip
+    for name in declared:
+        found[name] = AggregateStatus(
+            name, "counter", None, "declared", None, 0, 0, is_declared=True, is_current=False
+        )  # fmt: skip
+    return found

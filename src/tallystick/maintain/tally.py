@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Engine
 
+from tallystick.declare.counter import Counter
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import folding, install, partitions, status, verify
+from tallystick.maintain import counters, folding, install, partitions, status, verify
+from tallystick.maintain.counters import CounterCheck, PlannedCounter
 from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.folding import BackfillResult, FoldResult
 from tallystick.maintain.install import Planned
@@ -25,16 +27,23 @@ class Tally(Registry):
     all declared aggregates or, with `only`, on those named.
     """
 
-    def plan(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[Planned]:
+    def plan(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[Planned | PlannedCounter]:
         """What `install` would run; the database is left as it was."""
-        return [install.plan(engine, aggregate) for aggregate in self._chosen(only)]
+        return [
+            counters.plan(engine, each) if isinstance(each, Counter) else install.plan(engine, each)
+            for each in self._chosen(only)
+        ]
 
     def install(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[str]:
         """Install what is not installed yet, each aggregate wholly or not at all; names of those installed now.
 
-        Until it is backfilled, an aggregate answers from its source: slower, never wrong.
+        Until it is backfilled, an aggregate answers from its source: slower, never wrong. A counter counts from 0.
         """
-        return [aggregate.name for aggregate in self._chosen(only) if install.install(engine, aggregate)]
+        return [
+            each.name
+            for each in self._chosen(only)
+            if (counters.install(engine, each) if isinstance(each, Counter) else install.install(engine, each))
+        ]
 
     def backfill(
         self,
@@ -46,31 +55,48 @@ class Tally(Registry):
     ) -> list[BackfillResult]:
         """Compute the state of aggregates from their sources beside writers, and let readers use it.
 
+        Counters are set to what their direct queries give; those without one are left out, unless named.
+
         Args:
             only: names; all declared aggregates without it.
             batch_size: of a mirror, parents in one transaction.
             skip_existing: of a mirror, leave parents alone that have a value.
         """
         return [
-            folding.backfill(engine, self.schema, aggregate.name, batch_size=batch_size, skip_existing=skip_existing)
-            for aggregate in self._chosen(only)
+            counters.backfill(engine, self.schema, each.name)
+            if isinstance(each, Counter)
+            else folding.backfill(engine, self.schema, each.name, batch_size=batch_size, skip_existing=skip_existing)
+            for each in self._with_direct(only)
         ]
 
     def fold(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[FoldResult]:
-        """Fold visible deltas into the state. This bounds the cost of reads; it never changes an answer."""
-        return [folding.fold(engine, self.schema, aggregate.name) for aggregate in self._chosen(only)]
+        """Fold visible deltas into the state, and rows of counters into their shards.
+
+        This bounds the cost of reads; it never changes an answer.
+        """
+        return [
+            (counters.fold if isinstance(each, Counter) else folding.fold)(engine, self.schema, each.name)
+            for each in self._chosen(only)
+        ]
 
     def verify(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[VerifyReport]:
-        """Compare kept and direct, each aggregate in one snapshot."""
-        return [verify.verify(engine, self.schema, aggregate.name) for aggregate in self._chosen(only)]
+        """Compare kept and direct, each aggregate in one snapshot; counters without a direct query only if named."""
+        return [
+            (counters.verify if isinstance(each, Counter) else verify.verify)(engine, self.schema, each.name)
+            for each in self._with_direct(only)
+        ]
+
+    def check_counter(self, engine: Engine, name: str, keys: Sequence[str] | None = None) -> list[CounterCheck]:
+        """Lay a counter beside its direct query in one snapshot: all keys that differ, or those asked for."""
+        return counters.checks(engine, self.schema, name, keys)
 
     def status(self, engine: Engine) -> list[AggregateStatus]:
         """Every aggregate that is declared here or installed in the schema."""
-        return status.status(engine, self.schema, self)
+        return status.status(engine, self.schema, self, self.counters.values())
 
     def doctor(self, engine: Engine) -> list[Finding]:
         """What is wrong or will be, each finding with the command that mends it; none if all is well."""
-        return examine(engine, self.schema, self)
+        return examine(engine, self.schema, self, self.counters.values())
 
     def detach(self, engine: Engine, partition: str) -> list[str]:
         """Detach a partition (schema.table) and count it out of every aggregate of the schema; names of these."""
@@ -78,12 +104,18 @@ class Tally(Registry):
 
     def uninstall(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[str]:
         """Remove aggregates with all their objects; names of those removed."""
-        names = [aggregate.name for aggregate in self._chosen(only)]
-        for name in names:
-            install.uninstall(engine, self.schema, name)
-        return names
+        chosen = self._chosen(only)
+        for each in chosen:
+            (counters.uninstall if isinstance(each, Counter) else install.uninstall)(engine, self.schema, each.name)
+        return [each.name for each in chosen]
 
-    def _chosen(self, only: Sequence[str] | None) -> Iterable[Grouped]:
+    def _with_direct(self, only: Sequence[str] | None) -> list[Grouped | Counter]:
+        chosen = self._chosen(only)
+        return [each for each in chosen if only or not isinstance(each, Counter) or each.definition is not None]
+
+    def _chosen(self, only: Sequence[str] | None) -> list[Grouped | Counter]:
         if isinstance(only, str):
             raise UsageError(f"only={only!r} is a string.", hint=f"Pass a list: only=[{only!r}].")
-        return list(self) if only is None else [self[name] for name in only]
+        if only is None:
+            return [*self, *self.counters.values()]
+        return [self.counters[name] if name in self.counters else self[name] for name in only]

@@ -19,8 +19,9 @@ def named(name: str) -> SQL:
 
 def schema_script(schema: str) -> Composed:
     """What every installation needs once, for a schema of this name."""
-    text = files("tallystick.store").joinpath("sql/schema.sql").read_text(encoding="utf-8")
-    return SQL(text).format(
+    folder = files("tallystick.store").joinpath("sql")
+    parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("schema.sql", "counter.sql"))
+    return SQL("\n".join(parts)).format(
         schema=Identifier(schema),
         schema_name=Literal(Identifier(schema).as_string(None)),
         epoch_name=Literal(Identifier(schema, "epoch").as_string(None)),
