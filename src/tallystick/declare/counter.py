@@ -167,12 +167,13 @@ class Counter(CounterReads):
 
         Sets and resets of one key wait for each other until the end of the transaction, and for a backfill of the
         counter; two transactions that set several keys in opposite orders can deadlock, so set them in one order. Adds
-        wait for nothing. At READ COMMITTED the order is that of what the statement sees once it no longer waits: whatever was
-        committed by then, or added before in the same transaction, is replaced; whatever commits later is added to n,
-        however long ago it was written. Of two overlapping sets the later one stands.
+        wait for nothing. At READ COMMITTED the order is that of what the statement sees once it no longer waits:
+        whatever was committed by then, or added before in the same transaction, is replaced; whatever commits later is
+        added to n, however long ago it was written. Of two overlapping sets the later one stands.
 
         At REPEATABLE READ and above, the order is that of the transaction's snapshot: adds that it does not see are
-        added to n, and if another set or a backfill has committed since, the statement fails with 40001, to be tried again.
+        added to n, and if another set or a backfill has committed since, the statement fails with 40001, to be tried
+        again.
 
         Raises:
             UsageError: key or number cannot be had.
@@ -222,7 +223,7 @@ class Counter(CounterReads):
     def _function(self, function: str, *arguments: ColumnElement[Any]) -> Function[Any]:
         # SQLAlchemy quotes the schema of a function only where the function's own name says that it is to be quoted.
         name = quoted_name(function, quote=True)
-        return Function(name, literal(self.name, Text), *arguments, packagenames=(self.schema,), type_=Numeric())
+        return Function(name, literal(self.name, Text), *arguments, packagenames=(self.schema,))
 
     def _number(self, n: Number) -> ColumnElement[Any]:
         if _is_expression(n):

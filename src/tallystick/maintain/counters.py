@@ -12,15 +12,14 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import Statement
 from tallystick.declare.counter import Counter
-from tallystick.declare.names import internal_name
-from tallystick.errors import DeclarationError, InstallError, TallyError, UsageError
+from tallystick.errors import DeclarationError, InstallError, SourceLocked, TallyError, UsageError
 from tallystick.maintain.folding import BackfillResult, FoldResult
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.verify import SHOWN, Drift, VerifyReport
 from tallystick.store import aggregates, catalog, counters
 from tallystick.store.connection import Cursor, lift_timeouts, transaction
 from tallystick.store.counters import InstalledCounter
-from tallystick.store.locks import lock_installation, take_against_everyone
+from tallystick.store.locks import lock_installation
 
 KEYS_AT_ONCE = 100
 """Keys that a fold holds in one transaction; adds to them make new rows meanwhile."""
@@ -93,10 +92,14 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
         with transaction(engine) as cursor:
             lock_installation(cursor, schema)
             counters.get(cursor, schema, name)
-            views = [catalog.qualified(schema, view) for view in (name, internal_name(name, "direct"))]
-            take_against_everyone(cursor, [view for view in views if catalog.relation_exists(cursor, view)])
-            for statement in counters.removal(schema, name):
-                _run(cursor, name, statement)
+            # Readers of the view come behind us while we wait for others. LOCK … NOWAIT would lock the tables below the
+            # view as well, in which there is always somebody who adds.
+            cursor.execute("SET LOCAL lock_timeout = '20ms'")
+            try:
+                for statement in counters.removal(schema, name):
+                    _run(cursor, name, statement)
+            except psycopg.errors.LockNotAvailable as error:
+                raise SourceLocked(catalog.qualified(schema, name), by_readers=True) from error
 
     patiently(engine, attempt)
 

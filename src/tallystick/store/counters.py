@@ -189,12 +189,12 @@ def differences(
     shown = SQL("actual <> direct") if keys is None else SQL("true")
     rows = cursor.execute(
         fill(
-            "WITH both AS MATERIALIZED (SELECT key, sum(actual) AS actual, sum(direct) AS direct FROM ("
+            "WITH halves AS MATERIALIZED (SELECT key, sum(actual) AS actual, sum(direct) AS direct FROM ("
             "SELECT key, value AS actual, 0 AS direct FROM {shard} WHERE counter = (SELECT id FROM {counter}"
             " WHERE name = {name}) UNION ALL SELECT key, 0, count FROM {view}{asked}) AS u WHERE {wanted} GROUP BY key)"
-            " SELECT (SELECT count(*) FROM both WHERE direct <> 0), (SELECT count(*) FROM both WHERE actual <> direct),"
-            " key, actual, direct FROM (SELECT) AS one LEFT JOIN"
-            " (SELECT * FROM both WHERE {shown} ORDER BY key LIMIT {limit}) AS f ON true ORDER BY key",
+            " SELECT (SELECT count(*) FROM halves WHERE direct <> 0),"
+            " (SELECT count(*) FROM halves WHERE actual <> direct), key, actual, direct FROM (SELECT) AS one LEFT JOIN"
+            " (SELECT * FROM halves WHERE {shown} ORDER BY key LIMIT {limit}) AS f ON true ORDER BY key",
             shard=Identifier(schema, "counter_shard"), counter=Identifier(schema, "counter"), name=literal(name),
             view=_direct(schema, name), wanted=wanted, shown=shown, limit=literal(limit),
             asked=fill(" UNION ALL SELECT unnest({k}), 0, 0", k=literal_list(keys)) if keys is not None else SQL(""),
@@ -212,11 +212,11 @@ def correct(cursor: Cursor, schema: str, name: str) -> int:
     """
     cursor.execute(
         _fill(
-            "WITH c AS (SELECT * FROM {counter} WHERE name = {name}), both AS MATERIALIZED (SELECT key, sum(n) AS n"
+            "WITH c AS (SELECT * FROM {counter} WHERE name = {name}), halves AS MATERIALIZED (SELECT key, sum(n) AS n"
             " FROM (SELECT key, -value AS n FROM {shard} WHERE counter = (SELECT id FROM c)"
             " UNION ALL SELECT key, count FROM {direct}) AS u GROUP BY key HAVING sum(n) <> 0)"
             " SELECT {spread}(c.id, b.key, b.n, coalesce((c.shards_for ->> b.key)::integer, c.shards))"
-            " FROM c, both AS b",
+            " FROM c, halves AS b",
             schema, name,
         )
     )  # fmt: skip
