@@ -1,4 +1,4 @@
-"""Adds to a counter wait for nobody and deadlock with nobody; sets, resets, rebalances and folds beside them are exact."""
+"""Adds to a counter wait for nobody and deadlock with nobody; sets, rebalances and folds beside them are exact."""
 
 from collections.abc import Callable
 from typing import LiteralString

@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy import select
 
 from tallystick.cli.output import Output
 from tallystick.cli.target import App, Dsn, Json, Schema, Target, opened
@@ -124,6 +125,7 @@ def _write(
         with target.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             connection.execute(statement)
             connection.commit()
-            (count,) = connection.execute(found.counts([key]).with_only_columns(found.count(key))).one()
+            (count,) = connection.execute(select(found.count(key))).one()
     output.json({"counter": name, "key": key, "count": count})
-    output.say(f"{name}, {key!r}: {count:,}") if not as_json else None
+    if not as_json:
+        output.say(f"{name}, {key!r}: {count:,}")
