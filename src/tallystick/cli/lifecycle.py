@@ -14,7 +14,6 @@ from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
 from tallystick.maintain import counters, folding, partitions
-from tallystick.maintain.counters import PlannedCounter
 from tallystick.maintain.install import Planned
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.maintain.mirror import BATCH
@@ -189,7 +188,7 @@ def _as_dicts(statements: Sequence[Statement]) -> list[dict[str, str]]:
     return [{"purpose": statement.purpose, "sql": statement.text()} for statement in statements]
 
 
-def _planned(planned: Planned | PlannedCounter) -> dict[str, Any]:
+def _planned(planned: Planned) -> dict[str, Any]:
     return {
         "name": planned.aggregate,
         "source": planned.source or None,

@@ -8,7 +8,21 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeGuard
 
-from sqlalchemy import ARRAY, BigInteger, Column, MetaData, Numeric, Select, Table, Text, cast, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    MetaData,
+    Numeric,
+    Select,
+    SQLColumnExpression,
+    Table,
+    Text,
+    cast,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.sql.elements import ColumnElement, quoted_name
 from sqlalchemy.sql.functions import Function
 from sqlalchemy.types import Integer, TypeEngine
@@ -23,8 +37,8 @@ MOST_SHARDS = 10_000
 LONGEST_KEY_BYTES = 2000
 """A B-tree takes entries of about 2,700 bytes."""
 
-Key = str | ColumnElement[Any]
-Number = int | Decimal | ColumnElement[Any]
+Key = str | SQLColumnExpression[Any]
+Number = int | Decimal | SQLColumnExpression[Any]
 
 
 class CounterReads:

@@ -14,6 +14,7 @@ from tallystick.compiler.text import Statement
 from tallystick.declare.counter import Counter
 from tallystick.errors import DeclarationError, InstallError, SourceLocked, TallyError, UsageError
 from tallystick.maintain.folding import BackfillResult, FoldResult
+from tallystick.maintain.install import Planned
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.verify import SHOWN, Drift, VerifyReport
 from tallystick.store import aggregates, catalog, counters
@@ -26,16 +27,16 @@ KEYS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedCounter:
+class PlannedCounter(Planned):
     """What install runs for one counter, in one transaction; nothing if it is installed as declared."""
-
-    aggregate: str
-    statements: tuple[Statement, ...]
-    source: str = ""
 
     @property
     def is_installed(self) -> bool:
-        return not self.statements
+        return not self.before_lock
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        return self.before_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ def _planned(cursor: Cursor, counter: Counter) -> PlannedCounter:
         )
     else:
         statements = counters.changes(counter) if found.fingerprint != counter.fingerprint else []
-    return PlannedCounter(counter.name, tuple(statements))
+    return PlannedCounter(counter.name, "", None, tuple(statements))
 
 
 def _run(cursor: Cursor, name: str, statement: Statement) -> None:

@@ -11,7 +11,7 @@ from tallystick.declare.grouped import Grouped
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
 from tallystick.maintain import counters, folding, install, partitions, status, verify
-from tallystick.maintain.counters import CounterCheck, PlannedCounter
+from tallystick.maintain.counters import CounterCheck
 from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.folding import BackfillResult, FoldResult
 from tallystick.maintain.install import Planned
@@ -27,7 +27,7 @@ class Tally(Registry):
     all declared aggregates or, with `only`, on those named.
     """
 
-    def plan(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[Planned | PlannedCounter]:
+    def plan(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[Planned]:
         """What `install` would run; the database is left as it was."""
         return [
             counters.plan(engine, each) if isinstance(each, Counter) else install.plan(engine, each)

@@ -84,24 +84,24 @@ CREATE FUNCTION {schema}.counter_add(of_counter text, of_key text, n numeric) RE
         first := (hashint8(pg_current_xact_id()::text::bigint) & 2147483647) % c.shards;
         IF level IN ('read committed', 'read uncommitted') THEN
             SELECT s.ctid INTO place FROM {schema}.counter_shard AS s
-            WHERE s.counter = c.id AND s.key = of_key AND s.shard = first
+            WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard = first
             FOR NO KEY UPDATE SKIP LOCKED LIMIT 1;
             IF place IS NULL AND EXISTS (
-                SELECT FROM {schema}.counter_shard AS s WHERE s.counter = c.id AND s.key = of_key AND s.shard = first
+                SELECT FROM {schema}.counter_shard AS s WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard = first
             ) THEN
                 SELECT s.ctid INTO place FROM {schema}.counter_shard AS s
-                WHERE s.counter = c.id AND s.key = of_key AND s.shard > first
+                WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard > first
                 ORDER BY s.counter, s.key, s.shard FOR NO KEY UPDATE SKIP LOCKED LIMIT 1;
                 IF place IS NULL THEN
                     SELECT s.ctid INTO place FROM {schema}.counter_shard AS s
-                    WHERE s.counter = c.id AND s.key = of_key AND s.shard < first
+                    WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard < first
                     ORDER BY s.counter, s.key, s.shard FOR NO KEY UPDATE SKIP LOCKED LIMIT 1;
                 END IF;
             END IF;
         ELSIF level = 'repeatable read' THEN
             -- A row that somebody changed since the snapshot cannot be updated: only the transaction's own is.
             SELECT s.ctid INTO place FROM {schema}.counter_shard AS s
-            WHERE s.counter = c.id AND s.key = of_key AND s.shard = first AND s.xmin = pg_current_xact_id()::xid LIMIT 1;
+            WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard = first AND s.xmin = pg_current_xact_id()::xid LIMIT 1;
         END IF;
         -- At SERIALIZABLE nothing is read, since a read could conflict with the adds of others.
 
@@ -112,7 +112,7 @@ CREATE FUNCTION {schema}.counter_add(of_counter text, of_key text, n numeric) RE
         END IF;
         -- Below 2^40 in each of up to 2^23 rows, no total can pass a bigint. A new row tells nothing of the others.
         IF NOT c.is_numeric AND (abs(coalesce(total, n)) >= 1099511627776 OR (total IS NULL AND level <> 'serializable')) THEN
-            PERFORM sum(s.value)::bigint FROM {schema}.counter_shard AS s WHERE s.counter = c.id AND s.key = of_key;
+            PERFORM sum(s.value)::bigint FROM {schema}.counter_shard AS s WHERE s.counter = c.id AND s.key = of_key COLLATE "C";
         END IF;
     END
     $$;
@@ -153,7 +153,7 @@ CREATE FUNCTION {schema}.counter_held(of_id bigint, of_key text) RETURNS tid[]
     AS $$
         SELECT coalesce(array_agg(f.place), '{{}}') FROM (
             SELECT s.ctid AS place FROM {schema}.counter_shard AS s
-            WHERE s.counter = of_id AND s.key = of_key FOR UPDATE SKIP LOCKED
+            WHERE s.counter = of_id AND s.key = of_key COLLATE "C" FOR UPDATE SKIP LOCKED
         ) AS f
     $$;
 
@@ -175,7 +175,7 @@ CREATE FUNCTION {schema}.counter_set(of_counter text, of_key text, n numeric) RE
         END IF;
         -- The rows of others stay; what they show now is taken off, and what they add later is added.
         SELECT coalesce(sum(s.value), 0) INTO rest FROM {schema}.counter_shard AS s
-        WHERE s.counter = c.id AND s.key = of_key AND s.ctid <> ALL (places);
+        WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.ctid <> ALL (places);
         DELETE FROM {schema}.counter_shard AS s WHERE s.ctid = ANY (places);
         PERFORM {schema}.counter_spread(c.id, of_key, n - rest, c.shards);
     END
@@ -215,10 +215,10 @@ CREATE FUNCTION {schema}.counter_estimate(of_counter text, of_key text, shards_r
         chosen := ARRAY(SELECT i FROM generate_series(0, c.shards - 1) AS i ORDER BY random() LIMIT reads);
         SELECT coalesce(sum(f.value), 0) INTO total FROM (
             SELECT s.value FROM {schema}.counter_shard AS s
-            WHERE s.counter = c.id AND s.key = of_key AND s.shard = ANY (chosen)
+            WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard = ANY (chosen)
             UNION ALL
             SELECT s.value FROM {schema}.counter_shard AS s
-            WHERE s.counter = c.id AND s.key = of_key AND s.shard >= c.shards AND s.shard % c.shards = ANY (chosen)
+            WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard >= c.shards AND s.shard % c.shards = ANY (chosen)
         ) AS f;
         IF reads = c.shards THEN
             RETURN total;
@@ -252,7 +252,7 @@ CREATE FUNCTION {schema}.counter_fold(
                 SELECT s.key FROM {schema}.counter_shard AS s
                 WHERE c.is_resized AND s.counter = c.id
                   AND s.shard >= coalesce((c.shards_for ->> s.key)::integer, c.shards)
-            ) AS f WHERE after IS NULL OR f.key > after ORDER BY f.key LIMIT keys
+            ) AS f WHERE after IS NULL OR f.key > after COLLATE "C" ORDER BY f.key LIMIT keys
         LOOP
             shards := coalesce((c.shards_for ->> found_key)::integer, c.shards);
             places := {schema}.counter_held(c.id, found_key);
@@ -264,7 +264,7 @@ CREATE FUNCTION {schema}.counter_fold(
             INSERT INTO {schema}.counter_shard (counter, key, shard, value, is_fresh)
             SELECT c.id, found_key, m.shard, m.value, EXISTS (
                 SELECT FROM {schema}.counter_shard AS s
-                WHERE s.counter = c.id AND s.key = found_key AND s.ctid <> ALL (places)
+                WHERE s.counter = c.id AND s.key = found_key COLLATE "C" AND s.ctid <> ALL (places)
             ) FROM merged AS m;
             GET DIAGNOSTICS written = ROW_COUNT;
             folded := folded + 1;
