@@ -42,10 +42,11 @@ CREATE TABLE {schema}.counter_set (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE {schema}.counter_set IS 'tallystick: one row per key that was ever set; sets of it wait here';
 
--- What each writing function asks first.
+-- What each writing function asks first. It runs under the search path of its caller, which is one of them: to set it
+-- a second time would cost every add.
 CREATE FUNCTION {schema}.counter_checked(
     of_counter text, of_key text, n numeric, OUT id bigint, OUT shards integer, OUT is_numeric boolean
-) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+) LANGUAGE plpgsql STABLE
     AS $$
     BEGIN
         IF of_key IS NULL OR n IS NULL THEN
