@@ -2,6 +2,8 @@
 
 from tallystick.declare.counter import Counter
 from tallystick.declare.grouped import Grouped
+from tallystick.declare.ordered import Ordered
+from tallystick.declare.ranges import Bound
 from tallystick.declare.reads import direct_of
 from tallystick.errors import (
     DeclarationError,
@@ -16,6 +18,7 @@ from tallystick.errors import (
 from tallystick.maintain.tally import Tally
 
 __all__ = [
+    "Bound",
     "Counter",
     "DeclarationError",
     "FoldLocked",
@@ -23,6 +26,7 @@ __all__ = [
     "InstallError",
     "MissingPrivilege",
     "NotInstalled",
+    "Ordered",
     "ServerUnavailable",
     "Tally",
     "TallyError",

@@ -11,6 +11,7 @@ from rich.text import Text
 from tallystick.cli.output import Output, seconds, shown
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, Target, opened, shown_url
 from tallystick.declare.counter import Counter
+from tallystick.declare.ordered import Kept
 from tallystick.maintain import counters
 from tallystick.maintain import verify as verifying
 from tallystick.maintain.doctor import Finding, examine
@@ -30,7 +31,7 @@ def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
     """Show every aggregate: where it stands, what readers are served, what waits to be folded."""
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
-        found = status_of(target.engine, target.schema, target.tally or (), _declared_counters(target))
+        found = status_of(target.engine, target.schema, _declared(target), _declared_counters(target))
         where = shown_url(target.engine.url)
     output.json({"schema": target.schema, "aggregates": found})
     if as_json:
@@ -41,7 +42,7 @@ def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
         return
     output.table(
         f"schema {target.schema} of {where}",
-        ["aggregate", "source", "phase", "serving", "groups", "deltas", "note"],
+        ["aggregate", "source", "phase", "serving", "groups", "levels", "deltas", "note"],
         [
             [
                 each.name,
@@ -49,13 +50,14 @@ def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
                 each.phase,
                 each.serving or "",
                 _groups(each),
+                "" if each.depth is None else each.depth,
                 each.backlog,
                 note,
             ]
             for each in found
             for note in [_note(each, has_app=target.tally is not None)]
         ],
-        right=["groups", "deltas"],
+        right=["groups", "levels", "deltas"],
     )
 
 
@@ -87,11 +89,15 @@ def doctor(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
     """Look for what is wrong or will be, and how to mend it. Exit code 1 if answers are or may become wrong."""
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
-        found = examine(target.engine, target.schema, target.tally or (), _declared_counters(target))
+        found = examine(target.engine, target.schema, _declared(target), _declared_counters(target))
     output.json({"findings": found})
     if not as_json:
         _findings(output, found)
     return 1 if any(each.level == "error" for each in found) else 0
+
+
+def _declared(target: Target) -> Iterable[Kept]:
+    return target.tally.kept() if target.tally is not None else ()
 
 
 def _declared_counters(target: Target) -> Iterable[Counter]:
@@ -99,7 +105,9 @@ def _declared_counters(target: Target) -> Iterable[Counter]:
 
 
 def _groups(each: AggregateStatus) -> str:
-    """PostgreSQL's estimate; 0 is what it says before it has looked."""
+    """PostgreSQL's estimate, which is 0 before it has looked; buckets are counted."""
+    if each.depth is not None:
+        return f"{each.groups:,} buckets"
     return f"~{each.groups:,}" if each.groups else ""
 
 

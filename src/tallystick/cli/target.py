@@ -140,11 +140,11 @@ class Target:
         tally = self.registry()
         if not names:
             return self._declared(tally)
-        return [name if name in tally.counters else tally[name].name for name in dict.fromkeys(names)]
+        return [tally.declared(name).name for name in dict.fromkeys(names)]
 
     @staticmethod
     def _declared(tally: Tally) -> list[str]:
-        return [*(aggregate.name for aggregate in tally), *tally.counters]
+        return [*(aggregate.name for aggregate in tally.kept()), *tally.counters]
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _to_mirror(layout: Layout, keys: Composable) -> Composed:
     )  # fmt: skip
 
 
-def _raise_floor(layout: Layout, folded: Composable) -> Composed:
+def raise_floor(layout: Layout, folded: Composable) -> Composed:
     """Whatever is older than our snapshot is folded now. A folder is never older than the floor that it sets."""
     return fill(
         "UPDATE {table} SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()),"
@@ -126,7 +126,7 @@ def _fold(layout: Layout) -> Composed:
             )
             for counted in layout.counted()
         ),
-        fill("floor AS ({update})", update=_raise_floor(layout, did_fold)),
+        fill("floor AS ({update})", update=raise_floor(layout, did_fold)),
     ]
     for facet in parts.facets:
         steps += _fold_facet(layout, facet)
@@ -290,7 +290,7 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
     for table in [*_tables(layout), layout.object("delta")]:
         yield fill("  DELETE FROM {table}", table=table)
     yield fill("  DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
-    yield fill("  {update}", update=_raise_floor(layout, SQL("true")))
+    yield fill("  {update}", update=raise_floor(layout, SQL("true")))
     if layout.snapshot.source.is_partitioned:
         yield fill("  DELETE FROM {listed}", listed=layout.listed())
         yield fill("  {all}", all=list_partitions(layout, SQL("true")))

@@ -28,6 +28,7 @@ from tallystick.compiler.layout import Layout
 from tallystick.compiler.mirror import mirror_statements, mirror_table
 from tallystick.compiler.partitions import partition_statements
 from tallystick.compiler.snapshot import Snapshot
+from tallystick.compiler.tables import additive_definitions, delta_table, table, unlogged
 from tallystick.compiler.text import Statement, canonical, comma, fill
 from tallystick.compiler.views import view_statements
 from tallystick.declare.sqltext import Shape
@@ -90,42 +91,20 @@ def _direct(layout: Layout) -> Statement:
 
 
 def _tables(layout: Layout) -> Iterator[Statement]:
-    parts, keys = layout.parts, layout.key_definitions()
-    unlogged = SQL("UNLOGGED ") if layout.snapshot.source.unlogged else SQL("")
+    parts, keys, logged = layout.parts, layout.key_definitions(), unlogged(layout)
     narrow = [SQL("narrow boolean NOT NULL")] if layout.has_wide_keys else []
-    additive = [fill("{name} {type}", name=part.name, type=part.type) for part in parts.additive]
-
-    state: list[Composable] = [*narrow, *keys, _hash(layout, layout.keys), SQL("n bigint NOT NULL"), *additive]
+    state: list[Composable] = [*narrow, *keys, _hash(layout, layout.keys), SQL("n bigint NOT NULL")]
+    state += additive_definitions(layout)
     state += [fill("{m} {t}{c}", m=e.kept, t=e.type, c=e.collation) for e in parts.extremes]
     state += [fill("{c} bigint", c=facet.distinct) for facet in parts.facets]
-    yield Statement("folded components of each group", _table(unlogged, layout.object("state"), state, SQL("")))
-
-    delta: list[Composable] = [SQL("epoch bigint NOT NULL"), SQL("xact xid8 NOT NULL DEFAULT pg_current_xact_id()")]
-    delta += [SQL("partition regclass NOT NULL")] if layout.snapshot.source.is_partitioned else []
-    delta += narrow
-    delta += [SQL("facet smallint NOT NULL")] if parts.facets else []
-    delta += [*keys, SQL("n bigint NOT NULL"), *additive]
-    for extreme in parts.extremes:
-        for name in (extreme.came, extreme.went):
-            delta.append(fill("{n} {t}{c}", n=name, t=extreme.type, c=extreme.collation))
-    delta += [fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation) for facet in parts.facets]
-    yield Statement(
-        "signed changes, appended by the writers and consumed by the fold",
-        _table(
-            unlogged, layout.object("delta"), delta,
-            SQL(
-                " WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,"
-                " autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,"
-                " vacuum_truncate = false)"
-            ),
-        ),
-    )  # fmt: skip
+    yield Statement("folded components of each group", table(logged, layout.object("state"), state, SQL("")))
+    yield delta_table(layout)
     for facet in parts.facets:
         value = fill("{v} {t}{c}", v=facet.value, t=facet.type, c=facet.collation)
         columns = [*keys, value, _hash(layout, [*layout.keys, facet.value]), SQL("n bigint NOT NULL")]
-        table = layout.object(f"facet{facet.index}")
-        yield Statement("rows per distinct value of each group", _table(unlogged, table, columns, SQL("")))
-        yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=table))
+        name = layout.object(f"facet{facet.index}")
+        yield Statement("rows per distinct value of each group", table(logged, name, columns, SQL("")))
+        yield Statement("finds a value", fill("CREATE INDEX ON {table} (h)", table=name))
     yield Statement("finds a group when folding", fill("CREATE INDEX ON {table} (h)", table=layout.object("state")))
     if layout.snapshot.mirror is not None:
         yield mirror_table(layout)
@@ -143,20 +122,20 @@ def _hash(layout: Layout, columns: Sequence[Composable]) -> Composed:
 def _key_indexes(layout: Layout) -> Iterator[Statement]:
     where = SQL(" WHERE narrow") if layout.has_wide_keys else SQL("")
     tables: list[tuple[str, list[Composable]]] = [("state", []), ("delta", [SQL("xact")])]
-    for table, last in tables:
+    for suffix, last in tables:
         yield Statement(
-            f"finds a group's {table} when reading",
+            f"finds a group's {suffix} when reading",
             fill(
                 "CREATE INDEX ON {table} ({keys}){where}",
-                table=layout.object(table), keys=comma([*layout.keys, *last]), where=where,
+                table=layout.object(suffix), keys=comma([*layout.keys, *last]), where=where,
             ),
         )  # fmt: skip
         if layout.has_wide_keys:
             yield Statement(
-                f"lists the {table} of groups whose key is too wide for a B-tree",
+                f"lists the {suffix} of groups whose key is too wide for a B-tree",
                 fill(
                     "CREATE INDEX ON {table} ({first}) WHERE NOT narrow",
-                    table=layout.object(table), first=comma(last or [SQL("narrow")]),
+                    table=layout.object(suffix), first=comma(last or [SQL("narrow")]),
                 ),
             )  # fmt: skip
     for result in layout.parts.results:
@@ -168,11 +147,3 @@ def _key_indexes(layout: Layout) -> Iterator[Statement]:
                     table=layout.object("state"), value=result.value, keys=comma(layout.keys), where=where,
                 ),
             )  # fmt: skip
-
-
-def _table(unlogged: Composable, name: Composable, columns: list[Composable], options: Composable) -> Composed:
-    body = SQL(",\n    ").join(columns)
-    return fill(
-        "CREATE {unlogged}TABLE {name} (\n    {body}\n){options}",
-        unlogged=unlogged, name=name, body=body, options=options,
-    )  # fmt: skip

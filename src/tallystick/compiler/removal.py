@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from psycopg.sql import Identifier
 
 from tallystick.compiler.text import Statement, canonical, fill, literal
-from tallystick.declare.names import internal_name, trigger_name
+from tallystick.declare.names import internal_name, read_name, trigger_name
+from tallystick.declare.ordered import Ordering
 from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
@@ -16,6 +17,8 @@ OF_STATEMENTS = ("insert", "delete", "refill")
 UNDER_VIEWS = ("guard", "refill", "row", "source")
 OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
+OF_ORDER = ("check", "cut", "join", "nth", "rank", "totals")
+READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces")
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
 
@@ -28,42 +31,58 @@ def expected_triggers(schema: str, name: str, *, uses_columns: bool, is_partitio
     return {trigger_name(schema, name, event): letter for event, letter in enabled.items()}
 
 
-def object_names(name: str, shape: Shape, *, is_partitioned: bool, has_mirror: bool) -> tuple[list[str], list[str]]:
-    """The relations and the functions that an aggregate needs."""
-    views = VIEWS if shape.keys else ("kept", "direct")
-    relations = [name, *(internal_name(name, suffix) for suffix in (*views, "state", "delta"))]
+def object_names(
+    name: str, shape: Shape, ordering: Ordering | None, *, is_partitioned: bool, has_mirror: bool
+) -> tuple[list[str], list[str]]:
+    """The relations and the functions that an aggregate needs; `ordering` of an ordered one."""
+    views: Sequence[str] = VIEWS if shape.keys else ("kept", "direct")
+    kept = "state"
     functions = [*FUNCTIONS, *UNDER_VIEWS]
+    if ordering is not None:
+        views, kept = ("direct",), "bucket"
+        sums = any(measure.argument is not None for measure in shape.measures)
+        functions += [suffix for suffix in OF_ORDER if sums or suffix != "totals"]
+    relations = [name, *(internal_name(name, suffix) for suffix in (*views, kept, "delta"))]
     functions = [suffix for suffix in functions if not (is_partitioned and suffix in OF_STATEMENTS)]
     functions += OF_PARTITIONS if is_partitioned else ()
     functions += OF_MIRROR if has_mirror else ()
     relations += [internal_name(name, "mirror")] if has_mirror else []
-    return relations, [internal_name(name, suffix) for suffix in functions]
+    reads = read_names(name, shape, ordering) if ordering is not None else []
+    return relations, [*(internal_name(name, suffix) for suffix in functions), *reads]
+
+
+def read_names(name: str, shape: Shape, ordering: Ordering) -> list[str]:
+    """The functions that readers of an ordered aggregate call."""
+    reads = [read for read in READS if ordering.namespace or read != "namespaces"]
+    sums = [f"sum_{measure.name}" for measure in shape.measures if measure.argument is not None]
+    return [read_name(name, read) for read in (*reads, *sums)]
 
 
 def table_names(name: str, shape: Shape) -> list[str]:
     """All tables that an aggregate may have."""
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
-    return [internal_name(name, suffix) for suffix in ("delta", "state", "mirror", *facets)]
+    return [internal_name(name, suffix) for suffix in ("delta", "state", "bucket", "mirror", *facets)]
 
 
 def function_names(name: str) -> list[str]:
     """All functions that an aggregate may have."""
-    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_PARTITIONS, *OF_MIRROR, *UNDER_VIEWS)]
+    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *UNDER_VIEWS)]
 
 
 def removal_statements(
-    name: str, schema: str, shape: Shape, triggers: Sequence[tuple[str, str]]
+    name: str, schema: str, shape: Shape, ordering: Ordering | None, triggers: Sequence[tuple[str, str]]
 ) -> Iterator[Statement]:
     """Drop everything of an aggregate but its row in the table of aggregates.
 
     Args:
+        ordering: of an ordered one.
         triggers: each with its table as PostgreSQL prints it.
     """
     for table, trigger in triggers:
         yield Statement("stops capturing", fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
     functions = [
         Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
-        for function in function_names(name)
+        for function in [*(read_names(name, shape, ordering) if ordering is not None else []), *function_names(name)]
     ]
     yield from functions[: -len(UNDER_VIEWS)]
     for view in (name, *(internal_name(name, suffix) for suffix in VIEWS)):

@@ -66,6 +66,8 @@ def literal(value: str | int | None) -> Literal:
     return Literal(value)
 
 
+NO_SQL = SQL("")
+"""Nothing, where a template has a place for something."""
 SETTINGS = SQL("SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off")
 """Of functions that maintain: names resolve in pg_catalog only, floats have all their digits, all rows are seen."""
 

@@ -63,9 +63,17 @@ def fold_lock_key(schema: str, aggregate: str) -> str:
     return f"tallystick fold {schema}.{aggregate}"
 
 
+def read_name(aggregate: str, read: str) -> str:
+    """The SQL function of a read: `<aggregate>_<read>`, with a hash where it would pass PostgreSQL's 63 bytes."""
+    return _fitted(f"{aggregate}_{read}")
+
+
 def internal_name(aggregate: str, suffix: str) -> str:
     """`<aggregate>__<suffix>`, cut and marked with a hash where it would pass PostgreSQL's 63 bytes."""
-    name = f"{aggregate}__{suffix}"
+    return _fitted(f"{aggregate}__{suffix}")
+
+
+def _fitted(name: str) -> str:
     if len(name.encode()) <= LIMIT_BYTES:
         return name
     tail = f"__{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -29,6 +29,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import NullType, TypeEngine
 
+from tallystick.declare.halves import DirectHalf, ServingHalf
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape
 from tallystick.errors import UsageError
@@ -185,13 +186,15 @@ def halves(name: str, schema: str, shape: Shape, types: Mapping[str, TypeEngine[
 
 
 def direct_of(read: _Statement) -> _Statement:
-    """The same read over the source: every kept view in it is replaced by its direct twin.
+    """The same read over the source: every kept view and function in it is replaced by its direct twin.
 
     Args:
         read: a value, a Select, or any SQLAlchemy expression that holds kept reads.
     """
 
     def replace(element: Any, **_: Any) -> Any:
+        if isinstance(element, ServingHalf):
+            return DirectHalf()
         if isinstance(element, Table):
             return element.info.get(DIRECT)
         if isinstance(element, Column) and isinstance(element.table, Table):

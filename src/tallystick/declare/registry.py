@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select
@@ -10,18 +10,21 @@ from sqlalchemy import Select
 from tallystick.declare.counter import SHARDS, Counter
 from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import checked_schema
+from tallystick.declare.ordered import Kept, Ordered
 from tallystick.errors import DeclarationError, UsageError
 
 
 class Registry:
     """Declared aggregates by name, for one schema of one database.
 
-    To iterate and to index gives the grouped ones; `counters` holds the free-standing counters by name.
+    To iterate and to index gives the grouped ones; `orders` and `counters` hold the ordered ones and the free-standing
+    counters by name.
     """
 
     def __init__(self, *, schema: str = "tally") -> None:
         self.schema = checked_schema(schema)
         self._aggregates: dict[str, Grouped] = {}
+        self.orders: dict[str, Ordered] = {}
         self.counters: dict[str, Counter] = {}
 
     def grouped(
@@ -41,6 +44,36 @@ class Registry:
         self._refuse_taken(name)
         aggregate = Grouped(name, select, schema=self.schema, mirror=mirror)
         self._aggregates[name] = aggregate
+        return aggregate
+
+    def ordered(
+        self,
+        name: str,
+        source: Any,
+        *,
+        namespace: Sequence[Any] = (),
+        key: Sequence[Any] = (),
+        sums: Mapping[str, Any] | None = None,
+        where: Any = None,
+    ) -> Ordered:
+        """Declare counts, sums, ranks and offsets over an order of a table's rows, one order for each namespace.
+
+        Rows with NULL in a column of the namespace or of the sort key are no items.
+
+        Args:
+            name: of the aggregate; its view gets this name, its SQL functions begin with it. At most 63 bytes.
+            source: a mapped class or a Table, with a primary key, which breaks ties.
+            namespace: columns that items have in common; none for one order over the whole table.
+            key: columns that items are ordered by, `column.desc()` for those that descend; none to order by primary
+                key. Any immutable expression of the row that has a name will do.
+            sums: columns to be summed, by the name of the sum.
+            where: which rows are items.
+        Raises:
+            DeclarationError: the name is taken, or an argument means nothing.
+        """
+        self._refuse_taken(name)
+        aggregate = Ordered(name, source, schema=self.schema, namespace=namespace, key=key, sums=sums, where=where)
+        self.orders[name] = aggregate
         return aggregate
 
     def counter(
@@ -72,7 +105,7 @@ class Registry:
         return counter
 
     def _refuse_taken(self, name: str) -> None:
-        if name in self._aggregates or name in self.counters:
+        if name in self._aggregates or name in self.orders or name in self.counters:
             raise DeclarationError(f'aggregate "{name}" is declared twice.', hint="Give each aggregate its own name.")
 
     def __iter__(self) -> Iterator[Grouped]:
@@ -81,11 +114,24 @@ class Registry:
     def __len__(self) -> int:
         return len(self._aggregates)
 
+    def kept(self) -> list[Kept]:
+        """All that triggers keep: the grouped and the ordered ones."""
+        return [*self._aggregates.values(), *self.orders.values()]
+
+    def declared(self, name: str) -> Kept | Counter:
+        """Whatever has a name.
+
+        Raises:
+            UsageError: nothing has it.
+        """
+        every: dict[str, Kept | Counter] = {**self._aggregates, **self.orders, **self.counters}
+        if name not in every:
+            known = ", ".join(every) or "none"
+            raise UsageError(f'aggregate "{name}" is not declared (declared: {known}).', hint="Check the name.")
+        return every[name]
+
     def __getitem__(self, name: str) -> Grouped:
-        try:
-            return self._aggregates[name]
-        except KeyError:
-            known = ", ".join(self._aggregates) or "none"
-            raise UsageError(
-                f'aggregate "{name}" is not declared (declared: {known}).', hint="Check the name."
-            ) from None
+        found = self.declared(name)
+        if not isinstance(found, Grouped):
+            raise UsageError(f'"{name}" is not a grouped aggregate.', hint="See tally.orders and tally.counters.")
+        return found

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from tallystick.compiler.removal import expected_triggers, object_names
 from tallystick.compiler.text import canonical, fill
 from tallystick.declare.counter import Counter
-from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
+from tallystick.declare.ordered import Kept
 from tallystick.declare.sqltext import shape_of
 from tallystick.store import aggregates, catalog, counters, partitions
 from tallystick.store.aggregates import Installed
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine(
-    engine: Engine, schema: str, declared: Iterable[Grouped] = (), declared_counters: Iterable[Counter] = ()
+    engine: Engine, schema: str, declared: Iterable[Kept] = (), declared_counters: Iterable[Counter] = ()
 ) -> list[Finding]:
     """Examine an installation and, beside it, the declarations of the application."""
     by_name = {aggregate.name: aggregate for aggregate in declared}
@@ -98,7 +98,7 @@ def _counters(cursor: Cursor, schema: str, declared: dict[str, Counter]) -> Iter
         yield Finding("advice", name, "declared and not installed", f"tally install {name}")
 
 
-def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped | None) -> Iterator[Finding]:
+def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | None) -> Iterator[Finding]:
     name = found.name
     rebuild = f"tally uninstall {name} && tally install {name} && tally backfill {name}"
     if declared is not None and declared.fingerprint != found.fingerprint:
@@ -112,14 +112,16 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Grouped 
     used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
     uses_columns = bool(used)
     yield from _source(cursor, found, direct, used)
-    needed = object_names(name, shape, is_partitioned=found.is_partitioned, has_mirror=found.mirror is not None)
+    needed = object_names(
+        name, shape, found.order, is_partitioned=found.is_partitioned, has_mirror=found.mirror is not None
+    )
     for what in catalog.missing(cursor, schema, *needed):
         yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', rebuild)
     expected = expected_triggers(schema, name, uses_columns=uses_columns, is_partitioned=found.is_partitioned)
     yield from _triggers(name, found.source, expected, triggers, rebuild)
     if found.is_partitioned:
         yield from _partitions(cursor, schema, found, expected, rebuild)
-    state = catalog.qualified(schema, internal_name(name, "state"))
+    state = catalog.qualified(schema, internal_name(name, found.kept_in))
     inherits, persistence, kept = catalog.source_state(cursor, found.source_oid, state)
     if inherits and not found.is_partitioned:
         what = f"{found.source} is part of an inheritance tree: not all of its changes are captured"

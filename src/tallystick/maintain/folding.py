@@ -16,7 +16,7 @@ from tallystick.maintain.mirror import BATCH
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks
 from tallystick.store.aggregates import Installed
-from tallystick.store.connection import lift_timeouts, one_row, plan_anew, transaction
+from tallystick.store.connection import Cursor, lift_timeouts, one_row, plan_anew, transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,12 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     """
     started = time.perf_counter()
     adopted = partitions.adopt_new(engine, schema, name)
-    with transaction(engine) as cursor:
+    with transaction(engine, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
+    # What counts items of the source does so in the one snapshot of a transaction.
+    with transaction(engine, snapshot=found.ordering is not None) as cursor:
+        if found.ordering is not None:
+            _hold(cursor, schema, found)
         # A statement of its own: the fold's snapshot must be younger than the lock.
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
@@ -108,7 +112,7 @@ def backfill(
         partitions.prepare(engine, schema, found)
     groups = patiently(engine, _rebuild, engine, schema, found)
     with transaction(engine) as cursor:
-        cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, "state"))))
+        cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, found.kept_in))))
     copied = mirror.Copied(0, 0)
     if found.mirror is not None:
         total = mirror.note_parents(engine, schema, name, skip_existing=skip_existing)
@@ -119,14 +123,9 @@ def backfill(
 
 def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
     name = found.name
-    state, direct = (catalog.qualified(schema, internal_name(name, suffix)) for suffix in ("state", "direct"))
+    direct = catalog.qualified(schema, internal_name(name, "direct"))
     with transaction(engine, snapshot=True) as cursor:
-        # LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an
-        # ALTER TABLE that writes the source anew and leaves it empty for older snapshots.
-        if found.is_partitioned and found.source is not None:
-            locks.hold_partitions(cursor, found.source, found.source)
-        for lock in locks.for_rebuild(state, found.source):
-            cursor.execute(lock.sql)
+        _hold(cursor, schema, found)
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))
@@ -134,3 +133,16 @@ def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
         used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
         aggregates.serve_kept(cursor, schema, name, catalog.generated_as(cursor, found.source_oid, used))
     return int(groups)
+
+
+def _hold(cursor: Cursor, schema: str, found: Installed) -> None:
+    """Keep other folds away, and the source as it is.
+
+    LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an ALTER
+    TABLE that writes the source anew and leaves it empty for older snapshots.
+    """
+    if found.is_partitioned and found.source is not None:
+        locks.hold_partitions(cursor, found.source, found.source)
+    table = catalog.qualified(schema, internal_name(found.name, found.kept_in))
+    for lock in locks.for_rebuild(table, found.source):
+        cursor.execute(lock.sql)

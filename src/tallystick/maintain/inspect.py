@@ -16,8 +16,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from tallystick.compiler.guards import guarded, guarded_by
 from tallystick.compiler.snapshot import Snapshot, Source
 from tallystick.compiler.text import canonical, comma, fill
-from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
+from tallystick.declare.ordered import Kept
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import DeclarationError
 from tallystick.maintain.parent import mirror_of, parent_of
@@ -44,7 +44,7 @@ _KINDS = {
 }
 
 
-def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relation]:
+def inspect(cursor: Cursor, aggregate: Kept) -> tuple[Shape, Snapshot, Relation]:
     """Read a declaration through PostgreSQL.
 
     Args:
@@ -117,7 +117,7 @@ def inspect(cursor: Cursor, aggregate: Grouped) -> tuple[Shape, Snapshot, Relati
     return shape, snapshot, source
 
 
-def _declare(cursor: Cursor, aggregate: Grouped, probe: str) -> None:
+def _declare(cursor: Cursor, aggregate: Kept, probe: str) -> None:
     try:
         with cursor.connection.transaction():
             catalog.create_view(cursor, aggregate.schema, probe, canonical(aggregate.definition))
@@ -127,7 +127,7 @@ def _declare(cursor: Cursor, aggregate: Grouped, probe: str) -> None:
         raise _refused_by_postgres(cursor, aggregate, error) from error
 
 
-def _refused_by_postgres(cursor: Cursor, aggregate: Grouped, error: psycopg.Error) -> DeclarationError:
+def _refused_by_postgres(cursor: Cursor, aggregate: Kept, error: psycopg.Error) -> DeclarationError:
     """PostgreSQL's own words, with the columns there are and the nearest of them."""
     said = error.diag.message_primary or str(error)
     if isinstance(error, psycopg.errors.InvalidTableDefinition) and "temporary" in said:
@@ -146,7 +146,7 @@ def _refused_by_postgres(cursor: Cursor, aggregate: Grouped, error: psycopg.Erro
     return DeclarationError(message + ".", hint=hint)
 
 
-def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
+def _source(cursor: Cursor, aggregate: Kept, view: str) -> Relation:
     relations = catalog.view_relations(cursor, view)
     if not relations:
         # Dependencies on what PostgreSQL itself brought are not recorded.
@@ -167,7 +167,7 @@ def _source(cursor: Cursor, aggregate: Grouped, view: str) -> Relation:
     return source
 
 
-def _leaves(cursor: Cursor, aggregate: Grouped, source: Relation) -> list[Relation]:
+def _leaves(cursor: Cursor, aggregate: Kept, source: Relation) -> list[Relation]:
     """The partitions that hold the rows of a partitioned table."""
     leaves = [relation for relation in catalog.tree(cursor, source.oid) if relation.kind != "p"]
     for leaf in leaves:
@@ -187,7 +187,7 @@ def why_not_counted(leaf: Relation) -> str | None:
     return "is UNLOGGED: a crash empties it, and not what was kept of it" if leaf.persistence == "u" else None
 
 
-def _not_capturable(aggregate: Grouped, source: str, what: str) -> DeclarationError:
+def _not_capturable(aggregate: Kept, source: str, what: str) -> DeclarationError:
     return DeclarationError(
         f'aggregate "{aggregate.name}": {source} is {what}, whose changes cannot all be captured.',
         hint="Declare the aggregate over a plain table.",
@@ -208,7 +208,7 @@ def _expressions(shape: Shape) -> tuple[list[str], list[Composable]]:
     return [name for name, _ in texts], [canonical(text) for _, text in texts]
 
 
-def _declared_operators(cursor: Cursor, aggregate: Grouped) -> set[tuple[int, str]] | None:
+def _declared_operators(cursor: Cursor, aggregate: Kept) -> set[tuple[int, str]] | None:
     """The operators in the declared expressions, found by the caller's path; None if these need more than a row."""
     shape = aggregate.shape
     probe = internal_name(aggregate.name, "operators")

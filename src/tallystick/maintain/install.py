@@ -13,13 +13,16 @@ import psycopg
 from sqlalchemy import Engine
 
 from tallystick.compiler.grouped import Compiled, compile_grouped
+from tallystick.compiler.ordered import compile_ordered
 from tallystick.compiler.removal import function_names, removal_statements, table_names
 from tallystick.compiler.text import Statement
-from tallystick.declare.grouped import Grouped
+from tallystick.declare.ordered import Kept, Ordered
 from tallystick.declare.sqltext import shape_of
 from tallystick.errors import DeclarationError, InstallError
+from tallystick.maintain import source_index
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
+from tallystick.maintain.source_index import NeededIndex, needed_index
 from tallystick.store import aggregates, catalog
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.locks import (
@@ -32,13 +35,17 @@ from tallystick.store.locks import (
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What install runs for one aggregate, in one transaction. `compiled` is None if it is installed already."""
+    """What install runs for one aggregate, in one transaction. `compiled` is None if it is installed already.
+
+    `index` is what an ordered one needs: if it is not there, it is built before that transaction.
+    """
 
     aggregate: str
     source: str
     compiled: Compiled | None
     before_lock: tuple[Statement, ...] = ()
     after_lock: tuple[Statement, ...] = ()
+    index: NeededIndex | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -47,10 +54,13 @@ class Planned:
     @property
     def statements(self) -> tuple[Statement, ...]:
         """All statements in order, the lock among them; none if it is installed already."""
-        return (*self.before_lock, against_writers(self.source), *self.after_lock) if self.compiled else ()
+        if not self.compiled:
+            return ()
+        first = (self.index.statement(),) if self.index is not None and self.index.found is None else ()
+        return (*first, *self.before_lock, against_writers(self.source), *self.after_lock)
 
 
-def plan(engine: Engine, aggregate: Grouped) -> Planned:
+def plan(engine: Engine, aggregate: Kept) -> Planned:
     """Compile an aggregate against the database, which is left as it was.
 
     Raises:
@@ -60,7 +70,7 @@ def plan(engine: Engine, aggregate: Grouped) -> Planned:
         return _planned(cursor, aggregate)
 
 
-def install(engine: Engine, aggregate: Grouped) -> bool:
+def install(engine: Engine, aggregate: Kept) -> bool:
     """Install an aggregate, which serves from its source until it is backfilled.
 
     Returns:
@@ -75,6 +85,8 @@ def install(engine: Engine, aggregate: Grouped) -> bool:
             planned = _planned(cursor, aggregate)
             if planned.compiled is None:
                 return False
+            if planned.index is not None and planned.index.found is None:
+                raise _IndexMissing(planned.index)
             for statement in planned.before_lock:
                 _run(cursor, aggregate.name, statement)
             take_against_writers(cursor, planned.source)
@@ -82,7 +94,17 @@ def install(engine: Engine, aggregate: Grouped) -> bool:
                 _run(cursor, aggregate.name, statement)
         return True
 
+    try:
+        return patiently(engine, attempt)
+    except _IndexMissing as missing:
+        source_index.build(engine, missing.index)
     return patiently(engine, attempt)
+
+
+class _IndexMissing(Exception):
+    def __init__(self, index: NeededIndex) -> None:
+        super().__init__(index.name)
+        self.index = index
 
 
 def uninstall(engine: Engine, schema: str, name: str) -> None:
@@ -93,7 +115,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
         InstallError: the source stayed locked by others, or something outside depends on its views.
     """
 
-    def attempt() -> None:
+    def attempt() -> str | None:
         with transaction(engine) as cursor:
             lock_installation(cursor, schema)
             found = aggregates.get(cursor, schema, name)
@@ -105,14 +127,15 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             tables += dict.fromkeys(table for table, _ in triggers)
             if tables:
                 take_against_everyone(cursor, tables)
-            for statement in removal_statements(name, schema, shape, triggers):
+            for statement in removal_statements(name, schema, shape, found.order, triggers):
                 _run(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
+        return found.index
 
-    patiently(engine, attempt)
+    source_index.drop(engine, schema, patiently(engine, attempt), name)
 
 
-def _planned(cursor: Cursor, aggregate: Grouped) -> Planned:
+def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
     lock_installation(cursor, aggregate.schema)
     aggregates.ensure_schema(cursor, aggregate.schema)
     found = aggregates.find(cursor, aggregate.schema, aggregate.name)
@@ -124,10 +147,16 @@ def _planned(cursor: Cursor, aggregate: Grouped) -> Planned:
             )
         return Planned(aggregate.name, found.source or "", None)
     shape, snapshot, source = inspect(cursor, aggregate)
-    compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
+    index = None
+    if isinstance(aggregate, Ordered):
+        index = needed_index(cursor, aggregate, shape, source)
+        compiled = compile_ordered(aggregate.name, aggregate.schema, shape, snapshot, aggregate.ordering)
+    else:
+        compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
     mirror = snapshot.mirror.table if snapshot.mirror is not None else None
-    before = (catalog.FIXED_PATH, *compiled.objects, *aggregates.registration(aggregate, source.name, mirror))
-    return Planned(aggregate.name, source.name, compiled, before, compiled.triggers)
+    by = index.qualified if index is not None else None
+    before = (catalog.FIXED_PATH, *compiled.objects, *aggregates.registration(aggregate, source.name, mirror, by))
+    return Planned(aggregate.name, source.name, compiled, before, compiled.triggers, index)
 
 
 def _run(cursor: Cursor, name: str, statement: Statement) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tallystick.compiler.snapshot import Mirror
-from tallystick.declare.grouped import Grouped
+from tallystick.declare.ordered import Kept
 from tallystick.declare.sqltext import Shape, column_of
 from tallystick.errors import DeclarationError, MissingPrivilege
 from tallystick.store import catalog
 from tallystick.store.connection import Cursor
 
 
-def parent_of(cursor: Cursor, aggregate: Grouped) -> str | None:
+def parent_of(cursor: Cursor, aggregate: Kept) -> str | None:
     """The parent's qualified name, found by the caller's search path; None if nothing is mirrored.
 
     Raises:
@@ -30,9 +30,7 @@ def parent_of(cursor: Cursor, aggregate: Grouped) -> str | None:
     return parent
 
 
-def mirror_of(
-    cursor: Cursor, aggregate: Grouped, shape: Shape, source: str, parent: str, used: tuple[str, ...]
-) -> Mirror:
+def mirror_of(cursor: Cursor, aggregate: Kept, shape: Shape, source: str, parent: str, used: tuple[str, ...]) -> Mirror:
     """Match the group keys with columns of the parent: by a foreign key of the source, else by its primary key.
 
     Raises:
@@ -59,7 +57,7 @@ def mirror_of(
     )
 
 
-def _required(cursor: Cursor, aggregate: Grouped, shape: Shape, parent: str, columns: dict[str, str]) -> frozenset[str]:
+def _required(cursor: Cursor, aggregate: Kept, shape: Shape, parent: str, columns: dict[str, str]) -> frozenset[str]:
     """The columns that take no NULL."""
     found = catalog.copied_columns(cursor, parent, list(columns.values()))
     for column, _, is_allowed in found:
@@ -80,5 +78,5 @@ def _required(cursor: Cursor, aggregate: Grouped, shape: Shape, parent: str, col
     return required
 
 
-def _refuse(aggregate: Grouped, what: str, instead: str) -> DeclarationError:
+def _refuse(aggregate: Kept, what: str, instead: str) -> DeclarationError:
     return DeclarationError(f'aggregate "{aggregate.name}": mirror: {what}.', hint=instead)

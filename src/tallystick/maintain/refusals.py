@@ -8,7 +8,7 @@ import psycopg
 from psycopg.sql import Composable, Identifier
 
 from tallystick.compiler.text import canonical, fill
-from tallystick.declare.grouped import Grouped
+from tallystick.declare.ordered import Kept
 from tallystick.declare.sqltext import Shape
 from tallystick.errors import DeclarationError
 from tallystick.store import catalog
@@ -21,7 +21,7 @@ _SETTINGS = {
 }
 
 
-def refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
+def refuse_foreign_code(cursor: Cursor, aggregate: Kept, view: str) -> None:
     for what, owner in catalog.view_foreign_code(cursor, view):
         raise DeclarationError(
             f'aggregate "{aggregate.name}": {what} belongs to {owner}, who could redefine it and run code'
@@ -30,9 +30,7 @@ def refuse_foreign_code(cursor: Cursor, aggregate: Grouped, view: str) -> None:
         )
 
 
-def refuse_other_operators(
-    aggregate: Grouped, declared: set[tuple[int, str]] | None, found: set[tuple[int, str]]
-) -> None:
+def refuse_other_operators(aggregate: Kept, declared: set[tuple[int, str]] | None, found: set[tuple[int, str]]) -> None:
     if declared is not None and declared != found:
         names = ", ".join(sorted(name for _, name in declared ^ found))
         raise DeclarationError(
@@ -42,7 +40,7 @@ def refuse_other_operators(
         )
 
 
-def refuse_settings(cursor: Cursor, aggregate: Grouped, view: str) -> None:
+def refuse_settings(cursor: Cursor, aggregate: Kept, view: str) -> None:
     for setting in catalog.view_settings(cursor, view):
         what, instead = _SETTINGS[setting]
         raise DeclarationError(
@@ -50,7 +48,7 @@ def refuse_settings(cursor: Cursor, aggregate: Grouped, view: str) -> None:
         )
 
 
-def refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
+def refuse_virtual(aggregate: Kept, used: list[tuple[str, str]]) -> None:
     for name, generated in used:
         if generated == "v":
             raise DeclarationError(
@@ -59,7 +57,7 @@ def refuse_virtual(aggregate: Grouped, used: list[tuple[str, str]]) -> None:
             )
 
 
-def try_on_rows(cursor: Cursor, aggregate: Grouped, query: Composable) -> None:
+def try_on_rows(cursor: Cursor, aggregate: Kept, query: Composable) -> None:
     """Compute the expressions of some rows as the triggers will: an error there would fail a user's write."""
     try:
         with cursor.connection.transaction():
@@ -74,7 +72,7 @@ def try_on_rows(cursor: Cursor, aggregate: Grouped, query: Composable) -> None:
         ) from error
 
 
-def refuse_unhashable(cursor: Cursor, aggregate: Grouped, columns: list[ViewColumn]) -> None:
+def refuse_unhashable(cursor: Cursor, aggregate: Kept, columns: list[ViewColumn]) -> None:
     """Groups are found again by a hash of their key, values of a count(DISTINCT …) by one of key and value."""
     for column in columns:
         # Functions in SQL and the like are not told that the seed is given, and then give NULL for a hash.
@@ -90,7 +88,7 @@ def refuse_unhashable(cursor: Cursor, aggregate: Grouped, columns: list[ViewColu
         )
 
 
-def refuse_composite(aggregate: Grouped, columns: list[ViewColumn]) -> None:
+def refuse_composite(aggregate: Kept, columns: list[ViewColumn]) -> None:
     """A row with a NULL in it is neither NULL nor not NULL, and a row of NULLs is NULL and counted."""
     for column in columns:
         if column.type.is_composite:
@@ -100,14 +98,14 @@ def refuse_composite(aggregate: Grouped, columns: list[ViewColumn]) -> None:
             )
 
 
-def not_from_one_row(aggregate: Grouped, what: str, error: psycopg.Error) -> DeclarationError:
+def not_from_one_row(aggregate: Kept, what: str, error: psycopg.Error) -> DeclarationError:
     return DeclarationError(
         f'aggregate "{aggregate.name}": {what} cannot be computed from one row: {error.diag.message_primary}.',
         hint="Use expressions over the row's own columns.",
     )
 
 
-def refuse_mutable(cursor: Cursor, aggregate: Grouped, shape: Shape, expressions: list[tuple[Composable, str]]) -> None:
+def refuse_mutable(cursor: Cursor, aggregate: Kept, shape: Shape, expressions: list[tuple[Composable, str]]) -> None:
     """Generated columns must be immutable; so must whatever a trigger computes once and a reader later again."""
     table = Identifier("pg_temp", shape.alias)
     cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=table, source=canonical(shape.source)))

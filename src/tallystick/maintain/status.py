@@ -9,8 +9,8 @@ from psycopg.sql import Identifier
 from sqlalchemy import Engine
 
 from tallystick.declare.counter import Counter
-from tallystick.declare.grouped import Grouped
 from tallystick.declare.names import internal_name
+from tallystick.declare.ordered import Kept, Ordered
 from tallystick.store import aggregates, catalog, counters, partitions
 from tallystick.store.connection import Cursor, transaction
 
@@ -22,6 +22,8 @@ class AggregateStatus:
     `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
     `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly. `uncounted` tells why
     an aggregate that is kept serves "direct" all the same: partitions that came or went.
+
+    Of an ordered one, `groups` are its buckets, counted, and `depth` is the number of their levels.
 
     Of a counter, `groups` are its keys and `backlog` its rows that no fold has seen; it has no source, and is "kept".
     """
@@ -36,19 +38,22 @@ class AggregateStatus:
     is_declared: bool
     is_current: bool
     uncounted: tuple[str, ...] = ()
+    depth: int | None = None
 
 
 def status(
-    engine: Engine, schema: str, declared: Iterable[Grouped] = (), declared_counters: Iterable[Counter] = ()
+    engine: Engine, schema: str, declared: Iterable[Kept] = (), declared_counters: Iterable[Counter] = ()
 ) -> list[AggregateStatus]:
     """Installed and declared aggregates by name. `is_current` tells whether code and database agree."""
     by_name = {aggregate.name: aggregate for aggregate in declared}
     found: dict[str, AggregateStatus] = {}
     with transaction(engine, snapshot=True, read_only=True) as cursor:
         for installed in aggregates.every(cursor, schema):
-            state = Identifier(schema, internal_name(installed.name, "state"))
+            state = Identifier(schema, internal_name(installed.name, installed.kept_in))
             delta = Identifier(schema, internal_name(installed.name, "delta"))
-            groups = catalog.estimated_rows(cursor, state.as_string(None))
+            groups, depth = catalog.estimated_rows(cursor, state.as_string(None)), None
+            if installed.ordering is not None:
+                groups, depth = catalog.buckets(cursor, state.as_string(None))
             backlog = catalog.counted_rows(cursor, delta.as_string(None))
             aggregate = by_name.get(installed.name)
             is_kept = installed.phase == "kept"
@@ -58,12 +63,21 @@ def status(
                 "direct" if uncounted else installed.serving,
                 groups=groups, backlog=backlog, is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
+                depth=depth,
             )  # fmt: skip
         found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters})
     for name, aggregate in by_name.items():
         if name not in found:
             found[name] = AggregateStatus(
-                name, "grouped", aggregate.shape.source, "declared", None, 0, 0, is_declared=True, is_current=False
+                name,
+                "ordered" if isinstance(aggregate, Ordered) else "grouped",
+                aggregate.shape.source,
+                "declared",
+                None,
+                0,
+                0,
+                is_declared=True,
+                is_current=False,
             )
     return [found[name] for name in sorted(found)]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Engine
 
 from tallystick.declare.counter import Counter
-from tallystick.declare.grouped import Grouped
+from tallystick.declare.ordered import Kept
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
 from tallystick.maintain import counters, folding, install, partitions, status, verify
@@ -92,11 +92,11 @@ class Tally(Registry):
 
     def status(self, engine: Engine) -> list[AggregateStatus]:
         """Every aggregate that is declared here or installed in the schema."""
-        return status.status(engine, self.schema, self, self.counters.values())
+        return status.status(engine, self.schema, self.kept(), self.counters.values())
 
     def doctor(self, engine: Engine) -> list[Finding]:
         """What is wrong or will be, each finding with the command that mends it; none if all is well."""
-        return examine(engine, self.schema, self, self.counters.values())
+        return examine(engine, self.schema, self.kept(), self.counters.values())
 
     def detach(self, engine: Engine, partition: str) -> list[str]:
         """Detach a partition (schema.table) and count it out of every aggregate of the schema; names of these."""
@@ -109,13 +109,13 @@ class Tally(Registry):
             (counters.uninstall if isinstance(each, Counter) else install.uninstall)(engine, self.schema, each.name)
         return [each.name for each in chosen]
 
-    def _with_direct(self, only: Sequence[str] | None) -> list[Grouped | Counter]:
+    def _with_direct(self, only: Sequence[str] | None) -> list[Kept | Counter]:
         chosen = self._chosen(only)
         return [each for each in chosen if only or not isinstance(each, Counter) or each.definition is not None]
 
-    def _chosen(self, only: Sequence[str] | None) -> list[Grouped | Counter]:
+    def _chosen(self, only: Sequence[str] | None) -> list[Kept | Counter]:
         if isinstance(only, str):
             raise UsageError(f"only={only!r} is a string.", hint=f"Pass a list: only=[{only!r}].")
         if only is None:
-            return [*self, *self.counters.values()]
-        return [self.counters[name] if name in self.counters else self[name] for name in only]
+            return [*self.kept(), *self.counters.values()]
+        return [self.declared(name) for name in only]

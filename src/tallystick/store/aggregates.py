@@ -8,18 +8,22 @@ from typing import LiteralString
 from psycopg.sql import Composed, Identifier
 
 from tallystick.compiler.text import Statement, comma, fill, literal
-from tallystick.declare.grouped import Grouped
+from tallystick.declare.ordered import Kept, Ordered, Ordering
 from tallystick.errors import InstallError, NotInstalled
 from tallystick.store.catalog import qualified, relation_exists, schema_objects
 from tallystick.store.connection import Cursor
 from tallystick.store.queries import schema_script
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An aggregate as the database knows it. `source` is None if the table is gone; `mirror` is the parent's name."""
+    """An aggregate as the database knows it.
+
+    `source` is None if the table is gone; `mirror` is the parent's name. An ordered one has its `ordering`, and the
+    name of the source's `index` that it walks along.
+    """
 
     name: str
     kind: str
@@ -32,6 +36,18 @@ class Installed:
     is_partitioned: bool
     mirror: str | None
     generated: str | None
+    ordering: str | None
+    index: str | None
+
+    @property
+    def order(self) -> Ordering | None:
+        """How the columns of an ordered one divide."""
+        return Ordering.of(self.ordering) if self.ordering is not None else None
+
+    @property
+    def kept_in(self) -> str:
+        """Suffix of the table that folds write."""
+        return "state" if self.ordering is None else "bucket"
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
@@ -84,7 +100,9 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
         _fill(
             "SELECT a.name, a.kind, a.definition, a.fingerprint, a.source::oid::bigint,"
             " CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, a.phase, a.serving,"
-            " coalesce(c.relkind = 'p', false), a.mirror::text, a.generated"
+            " coalesce(c.relkind = 'p', false), a.mirror::text, a.generated, a.ordering,"
+            " (SELECT format('%I.%I', x.nspname, i.relname) FROM pg_catalog.pg_class AS i"
+            " JOIN pg_catalog.pg_namespace AS x ON x.oid = i.relnamespace WHERE i.oid = a.index)"
             " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
             " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,
@@ -111,14 +129,17 @@ def get(cursor: Cursor, schema: str, name: str) -> Installed:
     return found
 
 
-def registration(aggregate: Grouped, source: str, mirror: str | None) -> list[Statement]:
+def registration(aggregate: Kept, source: str, mirror: str | None, index: str | None) -> list[Statement]:
     """Records an aggregate that has its objects and not yet its state."""
-    texts = (aggregate.name, "grouped", aggregate.definition, aggregate.fingerprint, source, mirror)
+    ordering = aggregate.ordering.text() if isinstance(aggregate, Ordered) else None
+    kind = "grouped" if ordering is None else "ordered"
+    texts = (aggregate.name, kind, aggregate.definition, aggregate.fingerprint, source, mirror, ordering, index)
     return [
         Statement(
             "known from here on, and served by its source",
             fill(
-                "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, mirror, phase, serving)"
+                "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, mirror, ordering, index,"
+                " phase, serving)"
                 " VALUES ({values}, 'building', 'direct')",
                 aggregate=Identifier(aggregate.schema, "aggregate"), values=comma(literal(text) for text in texts),
             ),

@@ -121,6 +121,15 @@ def estimated_rows(cursor: Cursor, table: str) -> int:
     return int(_one(cursor, "estimated_rows", table=table))
 
 
+def buckets(cursor: Cursor, table: str) -> tuple[int, int]:
+    """Number of buckets of an ordered aggregate, and of their levels; 0 if there is no such table."""
+    if not relation_exists(cursor, table):
+        return 0, 0
+    query = "SELECT count(*) FILTER (WHERE level = 1), coalesce(max(level), 0) FROM {t}"
+    found, levels = one_row(cursor.execute(SQL(query).format(t=canonical(table))))
+    return found, levels
+
+
 def counted_rows(cursor: Cursor, table: str) -> int:
     """Rows, counted; 0 if there is no such table."""
     if not relation_exists(cursor, table):
@@ -141,6 +150,14 @@ def schema_objects(cursor: Cursor, schema: str) -> list[str]:
 
 def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
+
+
+def relation_kind(cursor: Cursor, name: str) -> str | None:
+    """pg_class's letter for what a relation is, None if there is none."""
+    row = cursor.execute(
+        "SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)", (name,)
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
@@ -187,6 +204,23 @@ def source_state(cursor: Cursor, source: int, state: str) -> tuple[bool, str, st
     """Whether a table inherits or is inherited from, its persistence, and the persistence of a state table."""
     inherits, persistence, kept = one_row(cursor.execute(named("source_state"), {"source": source, "state": state}))
     return bool(inherits), persistence, kept
+
+
+def primary_key(cursor: Cursor, source: int) -> list[str]:
+    """Columns of a table's primary key, in its order; none without one."""
+    return [name for (name,) in cursor.execute(named("primary_key"), {"source": source}).fetchall()]
+
+
+def equal_index(cursor: Cursor, source: int, wanted: str) -> str | None:
+    """A valid index of a table that equals another one in columns, directions and condition."""
+    row = cursor.execute(named("equal_index"), {"source": source, "wanted": wanted}).fetchone()
+    return None if row is None else str(row[0])
+
+
+def children(cursor: Cursor, parent: int) -> list[Relation]:
+    """What is directly below a partitioned table."""
+    rows = cursor.execute(named("children"), {"parent": parent}).fetchall()
+    return [Relation(oid, name, kind, persistence, inherits=True) for oid, name, kind, persistence in rows]
 
 
 def has_primary_key(cursor: Cursor, source: int) -> bool:

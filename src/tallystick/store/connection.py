@@ -48,10 +48,7 @@ def transaction(
                 )
                 yield cursor
         except psycopg.errors.InsufficientPrivilege as error:
-            raise MissingPrivilege(
-                f"role {raw.info.user}: {error.diag.message_primary}.",
-                hint="Connect as the owner of the table and of the schema, or ask them for the right.",
-            ) from error
+            raise _missing_privilege(raw, error) from error
         except psycopg.errors.ObjectNotInPrerequisiteState as error:
             raise MaintenanceRefused(
                 f"{error.diag.message_primary}.",
@@ -60,6 +57,33 @@ def transaction(
             ) from error
     finally:
         connection.close()
+
+
+@contextmanager
+def autocommit(engine: Engine) -> Iterator[Cursor]:
+    """Statements without a transaction around them, for those that PostgreSQL takes in none.
+
+    Raises:
+        ServerUnavailable, UsageError, MissingPrivilege: as of `transaction`.
+    """
+    connection = _connection(engine)
+    raw = cast("psycopg.Connection[tuple[Any, ...]]", connection.driver_connection)
+    try:
+        raw.autocommit = True
+        with raw.cursor() as cursor:
+            yield cursor
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _missing_privilege(raw, error) from error
+    finally:
+        raw.autocommit = False
+        connection.close()
+
+
+def _missing_privilege(raw: psycopg.Connection[Any], error: psycopg.Error) -> MissingPrivilege:
+    return MissingPrivilege(
+        f"role {raw.info.user}: {error.diag.message_primary}.",
+        hint="Connect as the owner of the table and of the schema, or ask them for the right.",
+    )
 
 
 def lift_timeouts(cursor: Cursor) -> None:

@@ -33,11 +33,14 @@ def lock_fold(cursor: Cursor, schema: str, name: str) -> None:
         )
 
 
-def against_writers(table: str) -> Statement:
-    """Keeps writers out of a table until the end of the transaction; fails at once if one is in it."""
-    return Statement(
-        "no writer in the table", fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE NOWAIT", t=canonical(table))
-    )
+def against_writers(table: str, *, only: bool = False) -> Statement:
+    """Keeps writers out of a table until the end of the transaction; fails at once if one is in it.
+
+    Args:
+        only: of a partitioned table, not of its partitions.
+    """
+    which = fill("ONLY {t}" if only else "{t}", t=canonical(table))
+    return Statement("no writer in the table", fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE NOWAIT", t=which))
 
 
 def against_everyone(tables: Sequence[str]) -> Statement:
@@ -74,13 +77,13 @@ def hold_partitions(cursor: Cursor, source: str, partition: str) -> None:
         raise SourceLocked(source, by_readers=False) from error
 
 
-def take_against_writers(cursor: Cursor, table: str) -> None:
+def take_against_writers(cursor: Cursor, table: str, *, only: bool = False) -> None:
     """Keep writers out, within half a second, never by waiting in the queue: that would make others wait behind us.
 
     Raises:
         SourceLocked: writers were in the table each time.
     """
-    _take(cursor, against_writers(table), SourceLocked(table, by_readers=False))
+    _take(cursor, against_writers(table, only=only), SourceLocked(table, by_readers=False))
 
 
 def take_alone(cursor: Cursor, parent: str, partition: str) -> None:

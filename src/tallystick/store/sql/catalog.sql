@@ -179,6 +179,27 @@ JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.rel
 JOIN pg_class AS p ON p.oid = i.inhparent JOIN pg_namespace AS o ON o.oid = p.relnamespace
 WHERE c.oid = to_regclass(%(name)s) AND c.relispartition
 
+-- name: equal_index
+-- A valid index of a table that has the columns, directions and condition of another one, which may be of another table.
+SELECT format('%%I.%%I', n.nspname, c.relname)
+FROM pg_index AS w, pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE w.indexrelid = %(wanted)s::regclass AND i.indrelid = %(source)s::oid AND i.indisvalid AND i.indisready
+  AND c.relam = (SELECT relam FROM pg_class WHERE oid = w.indexrelid)
+  AND i.indnkeyatts = w.indnkeyatts AND i.indclass = w.indclass AND i.indcollation = w.indcollation
+  AND i.indoption = w.indoption
+  AND ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) AS k ORDER BY k)
+    = ARRAY(SELECT pg_get_indexdef(w.indexrelid, k, true) FROM generate_series(1, w.indnkeyatts) AS k ORDER BY k)
+  AND pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM pg_get_expr(w.indpred, w.indrelid)
+ORDER BY c.relname LIMIT 1
+
+-- name: children
+-- What is directly below a partitioned table: oid, name, kind, persistence.
+SELECT c.oid::bigint, format('%%I.%%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text
+FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE i.inhparent = %(parent)s::oid AND NOT i.inhdetachpending
+ORDER BY 2
+
 -- name: copied_columns
 -- Columns of a parent that take copies: name, whether they take no NULL, whether we may update them.
 SELECT attname::text, attnotnull, has_column_privilege(attrelid, attnum, 'UPDATE')
@@ -197,6 +218,13 @@ FROM pg_constraint AS k
 WHERE (k.contype = 'f' AND k.conrelid = %(source)s::regclass AND k.confrelid = %(parent)s::regclass)
    OR (k.contype = 'p' AND k.conrelid = %(parent)s::regclass)
 ORDER BY k.contype, k.conname
+
+-- name: primary_key
+-- Columns of a table's primary key, in its order.
+SELECT a.attname::text
+FROM pg_index AS i, unnest(i.indkey) WITH ORDINALITY AS u (num, place)
+JOIN pg_attribute AS a ON a.attnum = num
+WHERE i.indrelid = %(source)s::oid AND i.indisprimary AND a.attrelid = i.indrelid ORDER BY place
 
 -- name: has_primary_key
 SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = %(source)s::oid AND indisprimary)

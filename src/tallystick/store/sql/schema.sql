@@ -13,15 +13,17 @@ CREATE TABLE {schema}.layout (
     version integer NOT NULL
 );
 COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema';
-INSERT INTO {schema}.layout (version) VALUES (2);
+INSERT INTO {schema}.layout (version) VALUES (3);
 
 CREATE TABLE {schema}.aggregate (
     name text PRIMARY KEY,
-    kind text NOT NULL CHECK (kind IN ('grouped')),
+    kind text NOT NULL CHECK (kind IN ('grouped', 'ordered')),
     definition text NOT NULL,
     fingerprint text NOT NULL,
     source regclass NOT NULL,
     mirror regclass,
+    ordering text,
+    index regclass,
     generated text,
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
@@ -48,9 +50,11 @@ CREATE TABLE {schema}.watermark (
     aggregate text PRIMARY KEY,
     floor xid8 NOT NULL DEFAULT '0',
     folder xid8 NOT NULL DEFAULT '0',
-    major integer NOT NULL DEFAULT current_setting('server_version_num')::integer / 10000
+    major integer NOT NULL DEFAULT current_setting('server_version_num')::integer / 10000,
+    files oid[]
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE {schema}.watermark IS 'tallystick: how far each aggregate is folded, and by which major version';
+COMMENT ON COLUMN {schema}.watermark.files IS 'of an ordered one: files of the source that its buckets stand for';
 
 CREATE TABLE {schema}.partition (
     aggregate text NOT NULL,

@@ -1,0 +1,284 @@
+"""Buckets: a skip list over the source's own index.
+
+A row of `x__bucket` ends a *bucket*: the run of items from the place of the row before it up to its own place, where
+the next bucket begins. It holds how many items are in the run, and their sums. Rows of level 1 stand about 500 items
+apart; every so often a place stands in level 2 as well, with the totals since the place before it in level 2, and so
+on. Behind the last place of a namespace is its tail, for which nothing is kept: a namespace of a few hundred rows has
+no bucket at all, and keys that grow with time fall into the tail, where nothing has to be counted.
+
+So the number of items before a place is found as in a skip list (W. Pugh, "Skip lists: a probabilistic alternative to
+balanced trees", 1990), here with fixed distances: the buckets of level 1 since the last place of level 2, those of
+level 2 since the last of level 3, and so on; the deltas that no fold has taken in yet, before the last place of level
+1; and the items behind that place, from the index. All of it is one snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composable, Composed
+
+from tallystick.compiler.layout import Layout
+from tallystick.compiler.order import ALWAYS, NOTHING, Order, Values
+from tallystick.compiler.runs import first, rows
+from tallystick.compiler.text import Statement, canonical, column, comma, conjunction, dollar_quoted, fill, literal
+from tallystick.declare.ordered import Ordering
+
+ITEMS = 512
+"""Items of a bucket, about; twice as many are split."""
+PLACES = 128
+"""Buckets of one level in one of the next, about."""
+LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """An ordered aggregate's own tables, and the recurring parts of what is computed over them."""
+
+    order: Order
+    ordering: Ordering
+
+    @property
+    def layout(self) -> Layout:
+        return self.order.layout
+
+    @property
+    def items(self) -> Composable:
+        return self.layout.object("direct")
+
+    @property
+    def table(self) -> Composable:
+        return self.layout.object("bucket")
+
+    @property
+    def columns(self) -> list[SQL]:
+        """Namespace and place."""
+        return [*self.order.namespace, *self.order.position]
+
+    @property
+    def totals(self) -> list[tuple[SQL, SQL]]:
+        """Components that are kept, with their types: the number of items first."""
+        return [(SQL("n"), SQL("bigint")), *((part.name, part.type) for part in self.layout.parts.additive)]
+
+    @property
+    def run_of_items(self) -> int:
+        """Items in a bucket of level 1."""
+        return ITEMS
+
+    @property
+    def run_of_places(self) -> int:
+        """Places of a level in a bucket of the next."""
+        return PLACES
+
+    def of_items(self) -> list[Composable]:
+        """The components as computed from items."""
+        additive = self.layout.parts.additive
+        return [SQL("count(*)"), *(fill("coalesce({e}, 0)", e=part.gathered("insert")) for part in additive)]
+
+    def arguments(self) -> list[Composable]:
+        """Columns of items that components are computed from."""
+        return [argument.name for argument in self.layout.arguments()]
+
+    def files(self) -> Composed:
+        """The files that the source's rows are in, as the catalog has it now, whatever the snapshot.
+
+        A TRUNCATE empties the source for older snapshots too, which see neither its marker nor an empty bucket.
+        """
+        if not self.layout.snapshot.source.is_partitioned:
+            return fill("ARRAY[pg_relation_filenode({source}())]", source=self.layout.object("source"))
+        return fill(
+            "ARRAY(SELECT pg_relation_filenode(relation) FROM {listed} ORDER BY relation::oid)",
+            listed=self.layout.listed(),
+        )
+
+    def last_place(
+        self, level: Composable, namespace: Values, cut: Values, after: Composable, *, whole: bool = False
+    ) -> Composed:
+        """The last place of a level before a cut."""
+        pieces = self.order.before(cut, after, whole=whole)
+        at_level = fill("level = {level}", level=level)
+        return first(self.order, self.table, self.order.position, namespace, pieces, at_level, backwards=True)
+
+    def next_place(
+        self,
+        level: Composable,
+        namespace: Values,
+        cut: Values,
+        after: Composable,
+        *,
+        whole: bool = False,
+        more: Sequence[Composable] = (),
+    ) -> Composed:
+        """The first place of a level behind a cut."""
+        pieces = self.order.behind(cut, after, whole=whole)
+        at_level = fill("level = {level}", level=level)
+        return first(self.order, self.table, [*self.order.position, *more], namespace, pieces, at_level)
+
+    def unfolded(self, namespace: Values) -> Composed:
+        """The condition of deltas that are to be added."""
+        layout = self.layout
+        own = fill("{hash} = {wanted}", hash=layout.hash_of(*self.order.namespace), wanted=layout.hash_of(*namespace))
+        return conjunction([own, *self.order.in_namespace(namespace), layout.unfolded(), *layout.counted()])
+
+
+def totals_functions(buckets: Buckets) -> list[Statement]:
+    """`x__rank` and `x__totals`: what lies before a place; and `x__nth`, the item that so many lie before."""
+    found = [_before(buckets, "rank", "number of items before a place", buckets.totals[:1])]
+    if len(buckets.totals) > 1:
+        found.append(_before(buckets, "totals", "components of the items before a place", buckets.totals))
+    return [*found, _nth(buckets)]
+
+
+def internal_function(
+    layout: Layout, suffix: str, arguments: Composable, declarations: Composable, body: Composable, tail: Composable
+) -> Composed:
+    """A function in PL/pgSQL that only our own functions call, under their settings."""
+    text = fill(
+        "\n#variable_conflict use_column\nDECLARE\n{declarations}BEGIN\n{body}END\n",
+        declarations=declarations, body=body,
+    )  # fmt: skip
+    return fill(
+        "CREATE FUNCTION {f}({arguments}) {tail} LANGUAGE plpgsql\nAS {body}",
+        f=layout.object(suffix), arguments=arguments, tail=tail, body=dollar_quoted(text),
+    )  # fmt: skip
+
+
+def parameters(buckets: Buckets, columns: Sequence[SQL]) -> list[Composable]:
+    """Types of parameters that take values of columns."""
+    return [buckets.order.type_of(name) for name in columns]
+
+
+def numbered(start: int, count: int) -> list[SQL]:
+    """`$start …`: parameters by their number, so that no name of theirs can be taken for a column."""
+    return [canonical(f"${number}") for number in range(start, start + count)]
+
+
+def _before(buckets: Buckets, suffix: str, purpose: str, totals: list[tuple[SQL, SQL]]) -> Statement:
+    """Arguments: namespace, place, and whether an item at the place counts too."""
+    order = buckets.order
+    namespace = numbered(1, len(order.namespace))
+    place = numbered(1 + len(namespace), len(order.position))
+    (inclusive,) = numbered(1 + len(namespace) + len(place), 1)
+    at, low, high = (order.variables(prefix) for prefix in ("at", "lo", "hi"))
+    results = [column("r", index) for index in range(1, len(totals) + 1)]
+    of_items = buckets.of_items()[: len(totals)]
+    names, arguments = [name for name, _ in totals], buckets.arguments() if len(totals) > 1 else []
+
+    def add(table: Composable, values: Sequence[Composable]) -> Composed:
+        sums = comma(
+            fill("({r} + coalesce({v}, 0))::{t}", r=result, v=value, t=type_)
+            for result, value, (_, type_) in zip(results, values, totals, strict=True)
+        )
+        return fill("SELECT {sums} INTO {into} FROM {table} AS u", sums=sums, into=comma(results), table=table)
+
+    sums = [fill("sum({name})", name=name) for name in names]
+    of_level = fill("level = {level}", level=SQL("height"))
+    kept = [*names, order.position[0]]
+    items = [*arguments, order.position[0]]
+    whole_level = rows(order, buckets.table, kept, namespace, order.before(high, ALWAYS, whole=True), of_level)
+    since = order.between(low, high, low_in=NOTHING, high_in=ALWAYS)
+    part_of_level = rows(order, buckets.table, kept, namespace, since, of_level)
+    before = fill(
+        "(SELECT {names} FROM {delta} AS d WHERE {unfolded} AND {before})",
+        names=comma(names), delta=buckets.layout.object("delta"), unfolded=buckets.unfolded(namespace),
+        before=order.is_before(at),
+    )  # fmt: skip
+    edge = order.between(at, place, low_in=ALWAYS, high_in=inclusive)
+    all_items = rows(order, buckets.items, items, namespace, order.before(place, inclusive, whole=True))
+    body = fill(
+        "  {zero};\n"
+        "  SELECT * INTO {at} FROM {last} AS u;\n"
+        "  IF {at1} IS NULL THEN\n    {all};\n    RETURN;\n  END IF;\n"
+        "  {high_is_at};\n"
+        "  FOR height IN 1 .. {levels} LOOP\n"
+        "    IF height < {levels} THEN\n      SELECT * INTO {low} FROM {above} AS u;\n"
+        "    ELSE\n      {low1} := NULL;\n    END IF;\n"
+        "    IF {low1} IS NULL THEN\n      {whole};\n      EXIT;\n    END IF;\n"
+        "    {part};\n    {high_is_low};\n"
+        "  END LOOP;\n"
+        "  {deltas};\n"
+        "  {edge};\n",
+        zero=SQL(";\n  ").join(fill("{r} := 0", r=result) for result in results),
+        at=comma(at), at1=at[0], low=comma(low), low1=low[0], levels=literal(LEVELS),
+        last=buckets.last_place(SQL("1"), namespace, place, ALWAYS, whole=True),
+        above=buckets.last_place(SQL("height + 1"), namespace, high, ALWAYS, whole=True),
+        all=add(all_items, of_items), whole=add(whole_level, sums), part=add(part_of_level, sums),
+        deltas=add(before, sums), edge=add(rows(order, buckets.items, items, namespace, edge), of_items),
+        high_is_at=assign(high, at), high_is_low=assign(high, low),
+    )  # fmt: skip
+    outs = [fill("OUT {r} {t}", r=result, t=type_) for result, (_, type_) in zip(results, totals, strict=True)]
+    takes = [*parameters(buckets, buckets.columns), SQL("boolean"), *outs]
+    declarations = order.declarations("at", "lo", "hi")
+    return Statement(
+        purpose, internal_function(buckets.layout, suffix, comma(takes), declarations, body, SQL("STABLE"))
+    )
+
+
+def _nth(buckets: Buckets) -> Statement:
+    """Arguments: namespace, and how many items lie before the one that is wanted. NULLs where there is none.
+
+    The last place that no more items lie before, by the buckets alone, is a guess; with the deltas before it, it is
+    known how many items lie before it, and the item is as many away as the deltas have moved it and the tail is long.
+    """
+    order = buckets.order
+    namespace = numbered(1, len(order.namespace))
+    (wanted,) = numbered(1 + len(namespace), 1)
+    at, low, high, stop = (order.variables(prefix) for prefix in ("at", "lo", "hi", "up"))
+    results = [column("r", index) for index in range(1, len(order.position) + 1)]
+    places = first(
+        order, buckets.table, [*order.position, SQL("n")], namespace,
+        order.between(low, high, low_in=ALWAYS, high_in=ALWAYS), SQL("level = height"), limit=SQL("ALL"),
+    )  # fmt: skip
+    moved = fill(
+        "SELECT folded + coalesce(sum(n), 0) INTO folded FROM {delta} AS d WHERE {unfolded} AND {before}",
+        delta=buckets.layout.object("delta"), unfolded=buckets.unfolded(namespace),
+        before=order.is_before(at),
+    )  # fmt: skip
+
+    def item(pieces: Sequence[Composable], offset: Composable, *, backwards: bool) -> Composed:
+        found = first(
+            order, buckets.items, order.position, namespace, pieces, backwards=backwards, offset=offset
+        )  # fmt: skip
+        return fill("SELECT * INTO {r} FROM {found} AS u", r=comma(results), found=found)
+
+    body = fill(
+        "  IF {wanted} < 0 THEN\n    RETURN;\n  END IF;\n"
+        "  FOR height IN REVERSE {levels} .. 1 LOOP\n"
+        "    SELECT * INTO {low} FROM {next} AS u;\n"
+        "    CONTINUE WHEN {low1} IS NULL;\n"
+        "    SELECT * INTO {high} FROM {last} AS u;\n"
+        "    CONTINUE WHEN {high1} IS NULL OR {crossed};\n"
+        "    FOR {each}, passed IN SELECT * FROM {places} AS u LOOP\n"
+        "      IF folded + passed > {wanted} THEN\n        {stop_is_each};\n        EXIT;\n      END IF;\n"
+        "      folded := folded + passed;\n      {at_is_each};\n"
+        "    END LOOP;\n"
+        "  END LOOP;\n"
+        "  IF {at1} IS NOT NULL THEN\n    {moved};\n  END IF;\n"
+        "  IF {wanted} >= folded THEN\n    {forth};\n  ELSE\n    {back};\n  END IF;\n",
+        wanted=wanted, levels=literal(LEVELS), low=comma(low), low1=low[0], high=comma(high), high1=high[0],
+        next=buckets.next_place(SQL("height"), namespace, at, ALWAYS),
+        last=buckets.last_place(SQL("height"), namespace, stop, NOTHING),
+        crossed=order.is_before(low, values=high), places=places, each=comma(results),
+        stop_is_each=assign(stop, results), at_is_each=assign(at, results), at1=at[0], moved=moved,
+        forth=item(list(order.behind(at, NOTHING)), fill("({w} - folded)", w=wanted), backwards=False),
+        back=item(list(order.before(at, NOTHING)), fill("(folded - {w} - 1)", w=wanted), backwards=True),
+    )  # fmt: skip
+    outs = [
+        fill("OUT {r} {t}", r=result, t=order.type_of(name))
+        for result, name in zip(results, order.position, strict=True)
+    ]
+    takes = [*parameters(buckets, order.namespace), SQL("bigint"), *outs]
+    declarations = fill(
+        "{places}  folded bigint := 0;\n  passed bigint;\n", places=order.declarations("at", "lo", "hi", "up")
+    )
+    return Statement(
+        "the item that so many lie before",
+        internal_function(buckets.layout, "nth", comma(takes), declarations, body, SQL("STABLE")),
+    )
+
+
+def assign(variables: Values, values: Values) -> Composed:
+    """PL/pgSQL assignments."""
+    pairs = zip(variables, values, strict=True)
+    return SQL("; ").join(fill("{variable} := {value}", variable=one, value=other) for one, other in pairs)

@@ -1,0 +1,113 @@
+"""Compile a canonical declaration of an ordered aggregate and a catalog snapshot into SQL statements; pure.
+
+Objects of an aggregate `x`:
+
+- `x__direct` (view): the items: namespace, sort key, primary key, and what is summed; `x`: the same for readers;
+- `x__bucket`: number of items and sums of each run of neighbours, in levels;
+- `x__delta`, `x__insert()` and so on: capture, as of a grouped aggregate whose groups are the single items;
+- `x__rank()`, `x__totals()`, `x__nth()`: what lies before a place, and what so many items lie before;
+- `x_count()`, `x_rank()`, `x_at()` and so on: what readers call;
+- `x__fold()`, `x__rebuild()`: deltas into buckets, buckets from the source; `x__cut()`, `x__join()`: their size;
+- `x__check()`: buckets beside the source;
+- `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source.
+
+The items themselves are kept nowhere: an index of the source on (namespace, order) is the lowest level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from psycopg.sql import SQL, Composable, Identifier
+
+from tallystick.compiler.buckets import Buckets, totals_functions
+from tallystick.compiler.capture import capture_statements
+from tallystick.compiler.grouped import Compiled
+from tallystick.compiler.layout import Layout
+from tallystick.compiler.order import Order
+from tallystick.compiler.order_functions import item_columns, public_columns, read_functions, sum_names
+from tallystick.compiler.ordered_checks import check_function
+from tallystick.compiler.ordered_folding import folding_functions
+from tallystick.compiler.partitions import partition_statements
+from tallystick.compiler.snapshot import Snapshot
+from tallystick.compiler.tables import additive_definitions, delta_table, table, unlogged
+from tallystick.compiler.text import Statement, canonical, column, comma, fill, private
+from tallystick.declare.ordered import Ordering
+from tallystick.declare.sqltext import Shape
+
+
+def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering) -> Compiled:
+    """Compile an ordered aggregate.
+
+    Args:
+        name: of the aggregate; its view gets this name, its functions begin with it.
+        schema: of the installation.
+        shape: of the canonical declaration: group keys are namespace, sort key, rest of the primary key.
+        snapshot: what the catalog says about it.
+        ordering: how the group keys divide.
+    Raises:
+        DeclarationError: a sum over a type that cannot be kept.
+    """
+    keys = shape.keys[: ordering.namespace + ordering.key]
+    present = [fill("({e}) IS NOT NULL", e=canonical(key.expression)).as_string(None) for key in keys]
+    conditions = [f"({shape.where})"] if shape.where else []
+    items = replace(shape, where=" AND ".join([*conditions, *present]) or None)
+    layout = Layout.of(name, schema, items, snapshot)
+    buckets = Buckets(Order.of(layout, ordering), ordering)
+    functions, triggers = capture_statements(layout)
+    objects = [
+        _items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets),
+        private(layout.object(name) for name in (("rank", "totals", "nth") if sum_names(buckets) else ("rank", "nth"))),
+        *read_functions(buckets), *folding_functions(buckets), *check_function(buckets),
+    ]  # fmt: skip
+    if snapshot.source.is_partitioned:
+        objects += partition_statements(layout)
+    return Compiled(tuple(objects), tuple(triggers))
+
+
+def _items(layout: Layout) -> Statement:
+    arguments = [measure.argument for measure in layout.shape.measures if measure.argument is not None]
+    sums = [fill("{e} AS {s}", e=canonical(text), s=column("s", i)) for i, text in enumerate(arguments, start=1)]
+    return Statement(
+        "the items, from the source",
+        fill(
+            "CREATE VIEW {view} AS\nSELECT {items}\n{source}",
+            view=layout.object("direct"), items=comma([layout.row_items(), *sums]), source=layout.from_where(),
+        ),
+    )  # fmt: skip
+
+
+def _public_view(buckets: Buckets) -> Statement:
+    names = [Identifier(name) for name, _ in public_columns(buckets)]
+    columns = comma(fill("{c} AS {n}", c=c, n=n) for c, n in zip(item_columns(buckets), names, strict=True))
+    return Statement(
+        "the items, for readers",
+        fill(
+            "CREATE VIEW {view} AS\nSELECT {columns} FROM {items}",
+            view=buckets.layout.own(buckets.layout.name), columns=columns, items=buckets.items,
+        ),
+    )  # fmt: skip
+
+
+def _tables(buckets: Buckets) -> Iterator[Statement]:
+    layout = buckets.layout
+    columns: list[Composable] = [SQL("level smallint NOT NULL"), *layout.key_definitions(), SQL("n bigint NOT NULL")]
+    columns += additive_definitions(layout)
+    # Updates of totals are HOT while there is room in the page.
+    yield Statement(
+        "totals of runs of neighbouring items, each up to a place where the next begins",
+        table(unlogged(layout), buckets.table, columns, SQL(" WITH (fillfactor = 80)")),
+    )
+    yield Statement(
+        "finds places in order",
+        fill(
+            "CREATE UNIQUE INDEX ON {t} (level, {columns})", t=buckets.table, columns=buckets.order.index_columns()
+        ),
+    )  # fmt: skip
+    yield delta_table(layout)
+    hashed = [fill("({h})", h=layout.hash_of(*buckets.order.namespace))] if buckets.order.namespace else []
+    yield Statement(
+        "finds the unfolded of a namespace",
+        fill("CREATE INDEX ON {t} ({c})", t=layout.object("delta"), c=comma([*hashed, SQL("xact")])),
+    )

@@ -1,0 +1,178 @@
+"""The index that an ordered aggregate walks along: found, or built beside writers, before anything is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy import Engine
+
+from tallystick.compiler.source_index import create_index, index_definition
+from tallystick.compiler.text import Statement, canonical, fill
+from tallystick.declare.names import internal_name
+from tallystick.declare.ordered import Ordered, Ordering
+from tallystick.declare.sqltext import Shape
+from tallystick.declare.tokens import name_of, tokenize
+from tallystick.errors import InstallError, SourceLocked
+from tallystick.maintain.patience import patiently
+from tallystick.store import aggregates, catalog, locks
+from tallystick.store.catalog import Relation
+from tallystick.store.connection import Cursor, autocommit, lift_timeouts, transaction
+
+
+@dataclass(frozen=True, slots=True)
+class NeededIndex:
+    """An index of a source.
+
+    Attributes:
+        name: of the index that we build where there is none, in the schema of the source.
+        found: qualified name of one that is there.
+        source: the table.
+        shape, ordering: what its columns are.
+    """
+
+    name: str
+    found: str | None
+    source: Relation
+    shape: Shape
+    ordering: Ordering
+
+    @property
+    def qualified(self) -> str:
+        """The index that is used, found or to be built."""
+        if self.found is not None:
+            return self.found
+        schema, _ = _split(self.source.name)
+        return f"{schema}.{Identifier(self.name).as_string(None)}"
+
+    def statement(self) -> Statement:
+        """How it is built."""
+        concurrently = self.source.kind == "r"
+        built = create_index(self.name, self.on(self.source.name), concurrently=concurrently)
+        beside = "beside writers" if concurrently else "beside writers, partition by partition"
+        return Statement(f"the order of the items, built first and {beside}", built)
+
+    def on(self, table: str) -> Composed:
+        return index_definition(self.shape, self.ordering, canonical(table))
+
+
+def needed_index(cursor: Cursor, aggregate: Ordered, shape: Shape, source: Relation) -> NeededIndex:
+    """Look for an index that serves an aggregate. The caller's transaction keeps nothing of it.
+
+    Raises:
+        InstallError: PostgreSQL refuses such an index.
+    """
+    name = index_name(aggregate.schema, aggregate.name)
+    probe = Identifier("pg_temp", shape.alias)
+    with cursor.connection.transaction(force_rollback=True):
+        cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=probe, source=canonical(source.name)))
+        try:
+            cursor.execute(create_index(name, index_definition(shape, aggregate.ordering, probe), concurrently=False))
+        except psycopg.ProgrammingError as error:
+            raise InstallError(
+                f'aggregate "{aggregate.name}": PostgreSQL has no such index on {source.name}:'
+                f" {error.diag.message_primary}.",
+                hint="Order by columns of types that can be sorted.",
+            ) from error
+        found = catalog.equal_index(cursor, source.oid, f"pg_temp.{Identifier(name).as_string(None)}")
+    return NeededIndex(name, found, source, shape, aggregate.ordering)
+
+
+def index_name(schema: str, aggregate: str) -> str:
+    return internal_name(f"{schema}_{aggregate}", "order")
+
+
+def build(engine: Engine, needed: NeededIndex) -> None:
+    """Build an index beside writers. A build that fails leaves nothing behind, one that was killed is begun anew.
+
+    Raises:
+        InstallError: PostgreSQL refused it, or others held a partitioned table all the time.
+    """
+    if needed.source.kind == "p":
+        _build_parts(engine, needed, needed.source, needed.name)
+    else:
+        _build_one(engine, needed, needed.source, needed.name)
+
+
+def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None:
+    """Drop the index of an aggregate that is gone, if we built it and no other aggregate uses it."""
+    if index is None or _split(index)[1] != index_name(schema, aggregate):
+        return
+    with transaction(engine, read_only=True) as cursor:
+        if any(found.index == index for found in aggregates.every(cursor, schema)):
+            return
+        has_parts = catalog.relation_kind(cursor, index) == "I"
+    if has_parts:
+        patiently(engine, _drop_now, engine, index)
+    else:
+        with autocommit(engine) as cursor:
+            cursor.execute(_dropped(index, concurrently=True))
+
+
+def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str) -> str:
+    schema, _ = _split(table.name)
+    index = f"{schema}.{Identifier(name).as_string(None)}"
+    with autocommit(engine) as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', '0', false)")
+        try:
+            # What is left of a build that was killed.
+            cursor.execute(_dropped(index, concurrently=True))
+            cursor.execute(create_index(name, needed.on(table.name), concurrently=True))
+        except psycopg.errors.InsufficientPrivilege:
+            raise
+        except psycopg.Error as error:
+            cursor.execute(_dropped(index, concurrently=True))
+            raise InstallError(
+                f"the index on {table.name} could not be built: {error.diag.message_primary}.",
+                hint="Nothing was changed. Build one yourself, and install again: "
+                + create_index(name, needed.on(table.name), concurrently=True).as_string(None),
+            ) from error
+        finally:
+            cursor.execute("RESET statement_timeout")
+    return index
+
+
+def _build_parts(engine: Engine, needed: NeededIndex, table: Relation, name: str) -> str:
+    """An index of a partitioned table is made of those of its partitions; it is valid when all are attached."""
+    schema, _ = _split(table.name)
+    index = f"{schema}.{Identifier(name).as_string(None)}"
+    patiently(engine, _declare_parts, engine, needed, table, name, index)
+    with transaction(engine, read_only=True) as cursor:
+        children = catalog.children(cursor, table.oid)
+    for child in children:
+        own = internal_name(name, str(child.oid))
+        part = (_build_parts if child.kind == "p" else _build_one)(engine, needed, child, own)
+        with transaction(engine) as cursor:
+            cursor.execute(
+                fill("ALTER INDEX {i} ATTACH PARTITION {p}", i=canonical(index), p=canonical(part))
+            )  # fmt: skip
+    return index
+
+
+def _declare_parts(engine: Engine, needed: NeededIndex, table: Relation, name: str, index: str) -> None:
+    with transaction(engine) as cursor:
+        lift_timeouts(cursor)
+        locks.take_against_writers(cursor, table.name, only=True)
+        cursor.execute(_dropped(index, concurrently=False))
+        cursor.execute(create_index(name, needed.on(f"ONLY {table.name}"), concurrently=False))
+
+
+def _drop_now(engine: Engine, index: str) -> None:
+    with transaction(engine) as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '20ms'")
+        try:
+            cursor.execute(_dropped(index, concurrently=False))
+        except psycopg.errors.LockNotAvailable as error:
+            raise SourceLocked(index, by_readers=True) from error
+
+
+def _dropped(index: str, *, concurrently: bool) -> Composed:
+    how = SQL("CONCURRENTLY ") if concurrently else SQL("")
+    return fill("DROP INDEX {how}IF EXISTS {i}", how=how, i=canonical(index))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Schema, as it is written, and bare name of what PostgreSQL prints as `schema.name`."""
+    schema, _, last = tokenize(name)
+    return schema.text, name_of(last)
