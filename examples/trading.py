@@ -10,7 +10,7 @@
 
 Run it:
 
-    python examples/trading.py                # on the embedded server, about 15 seconds
+    python examples/trading.py                # on the embedded server, about 10 seconds
     python examples/trading.py --scale 0.1    # a tenth of the data and of the trading
     python examples/trading.py --dsn postgresql://user@host/database
 
@@ -343,7 +343,7 @@ def show_steps(console: Console, steps: list[Step]) -> None:
 
 def show_days(console: Console, *days: list[Check]) -> None:
     table = Table("reading")
-    for heading in ("in the evening", "after the reset", "after one trade of 7"):
+    for heading in ("in the evening", "after the reset", "after a trade"):
         table.add_column(heading, justify="right")
     for of_one in zip(*days, strict=True):
         if HOT in of_one[0].name:
