@@ -2,13 +2,13 @@
 
 The application has data, and players who go on playing through all of it:
 
-1. System statistics as they were: three questions, each of which reads a whole table.
+1. The system statistics as they were: each reading of them reads whole tables.
 2. Install. Readers notice nothing: until the backfill the aggregates answer from the tables.
 3. Backfill, while eight players create and complete games and chat, and old messages move to an archive.
 4. Verification: counter or aggregate, actual, direct, diff, status.
 5. All statistics in one read: one statement, so one round trip and one snapshot.
 6. A script that knows nothing of the counter writes to the tables: who drifts, who cannot, and how it is mended.
-7. Rollback: readers back on the tables by the update of one row; then everything uninstalled.
+7. Rollback: readers back on the tables by the update of one row, counters by `direct_of`; and then uninstalled.
 
 Which kind is used for what, and why:
 

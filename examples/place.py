@@ -11,7 +11,7 @@ import typer
 from psycopg.sql import SQL, Identifier, Literal
 from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from tallystick import ServerUnavailable, TallyError, UsageError, embedded
 
@@ -33,9 +33,12 @@ def place(dsn: str | None, *schemas: str, connections: int) -> Iterator[Engine]:
     Raises:
         ServerUnavailable: the database cannot be reached.
         TallyError: the same example runs there now.
-        UsageError: there is a schema of such a name that no example has made.
+        UsageError: there is a schema of such a name that no example has made, or the DSN is no URL.
     """
-    url = make_url(dsn or embedded.start()).set(drivername="postgresql+psycopg")
+    try:
+        url = make_url(dsn or embedded.start()).set(drivername="postgresql+psycopg")
+    except ArgumentError as error:
+        raise UsageError(f'--dsn "{dsn}" is no URL.', hint="Write it like postgresql://user@host/database.") from error
     engine = create_engine(url, pool_size=connections + 1)  # one more holds the lock
     try:
         with _alone(engine, schemas[0]), own_schemas(engine, *schemas):

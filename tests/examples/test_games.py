@@ -99,6 +99,17 @@ def test_the_statistics_are_one_statement(engine: Engine, schemas: None) -> None
     assert games.statistics(engine, direct_of(games.system_statistics())) == found
 
 
+def test_the_switch_tells_readers_where_to_read(engine: Engine, schemas: None) -> None:
+    games.fill(engine, scale=SCALE)
+    games.tally.install(engine)
+    games.tally.backfill(engine)
+    found = []
+    for half in ("direct", "kept"):
+        games.serve(engine, half)
+        found.append({each.name: each.serving for each in games.tally.status(engine)}["games"])
+    assert found == ["direct", "kept"]
+
+
 def test_answers_beside_players_are_those_of_one_snapshot(engine: Engine, schemas: None) -> None:
     games.fill(engine, scale=SCALE)
     games.tally.install(engine)

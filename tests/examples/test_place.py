@@ -63,6 +63,12 @@ def test_a_database_that_is_not_there_is_named(program: str, database: URL) -> N
     assert "cannot connect" in refused.stderr
 
 
+def test_what_is_no_url_is_refused() -> None:
+    refused = ran("games.py", "--dsn", "dbname=shop")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert '"dbname=shop" is no URL' in refused.stderr
+
+
 def test_what_a_killed_run_has_left_is_dropped(engine: Engine) -> None:
     with own_schemas(engine, "example_a", "example_b"):
         Table("left", MetaData(), schema="example_b").create(engine)
