@@ -22,7 +22,6 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter as Numbers
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -52,7 +51,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from crowd import crowd
 from place import Dsn, Scale, place, told
 from tallystick import Tally
-from verification import Check, checks, differing, show
+from verification import Check, Step, checks, differing, show, show_steps
 
 SCHEMA = "example_trading"
 TALLY_SCHEMA = "example_trading_tally"
@@ -210,36 +209,23 @@ def fill(engine: Engine, *, scale: float) -> None:
         connection.execute(text("VACUUM ANALYZE example_trading.holder, example_trading.trade"))
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Something that was done, what it should have changed, and what it has changed: a number."""
-
-    done: str
-    expected: int
-    found: int
-
-
 def cross_the_threshold(engine: Engine) -> list[Step]:
     """Move one balance through all that can happen to it; how the number of holders changes."""
-
-    def put(balance: int, *, commit: bool = True) -> None:
-        with engine.connect() as connection:
-            mine = update(Holder).where(Holder.market == QUIET, Holder.address == "address 0")
-            connection.execute(mine.values(balance=balance))
-            if commit:
-                connection.commit()
-
-    changes: list[tuple[str, int, Callable[[], None]]] = [
-        ("balance 0 to 5", 1, lambda: put(5)),
-        ("balance 5 to 8", 0, lambda: put(8)),
-        ("balance 8 to 0, rolled back", 0, lambda: put(0, commit=False)),
-        ("balance 8 to 0", -1, lambda: put(0)),
-        ("balance 0 to 0", 0, lambda: put(0)),
+    changes = [
+        ("balance 0 to 5", 1, 5, True),
+        ("balance 5 to 8", 0, 8, True),
+        ("balance 8 to 0, rolled back", 0, 0, False),
+        ("balance 8 to 0", -1, 0, True),
+        ("balance 0 to 0", 0, 0, True),
     ]
     steps = []
     before = holders_of(engine, QUIET)
-    for done, expected, change in changes:
-        change()
+    for done, expected, balance, is_committed in changes:
+        with engine.connect() as connection:
+            one = update(Holder).where(Holder.market == QUIET, Holder.address == "address 0")
+            connection.execute(one.values(balance=balance))
+            if is_committed:
+                connection.commit()
         after = holders_of(engine, QUIET)
         steps.append(Step(done, expected, after - before))
         before = after
@@ -330,15 +316,6 @@ def run(engine: Engine, console: Console, *, scale: float = 1) -> Report:
 
 def values(found: list[Check]) -> dict[str, int]:
     return {check.name: int(check.actual) for check in found}
-
-
-def show_steps(console: Console, steps: list[Step]) -> None:
-    table = Table("done")
-    for heading in ("expected", "found"):
-        table.add_column(heading, justify="right")
-    for step in steps:
-        table.add_row(step.done, f"{step.expected:+}", f"{step.found:+}")
-    console.print(table)
 
 
 def show_days(console: Console, *days: list[Check]) -> None:

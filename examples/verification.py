@@ -1,4 +1,4 @@
-"""Both halves of a reading, side by side: what is kept, and what the direct query gives in the same snapshot."""
+"""What an example checks: both halves of a reading in one snapshot, and steps by what they should have changed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ class Check:
         return self.actual == self.direct
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that was done, what it should have changed, and what it has changed: a number."""
+
+    done: str
+    expected: int
+    found: int
+
+
 def checks(engine: Engine, readings: Mapping[str, tuple[str, ColumnElement[Any]]]) -> list[Check]:
     """Read both halves of all readings in one statement, and so in one snapshot.
 
@@ -63,4 +72,13 @@ def show(console: Console, found: list[Check]) -> None:
     for check in found:
         status = Text("exact", style="green") if check.is_exact else Text("DRIFT", style="bold red")
         table.add_row(check.name, check.kind, f"{check.actual:,}", f"{check.direct:,}", f"{check.diff:+,}", status)
+    console.print(table)
+
+
+def show_steps(console: Console, steps: list[Step]) -> None:
+    table = Table("done")
+    for heading in ("expected", "found"):
+        table.add_column(heading, justify="right")
+    for step in steps:
+        table.add_row(step.done, f"{step.expected:+}", f"{step.found:+}")
     console.print(table)
