@@ -5,8 +5,11 @@
 2. Two *counters* of today, `trades_today` and `volume_today`, under 32 traders who trade the same two tokens. Each
    transaction moves a balance, stores the trade and adds to both counters; some are rolled back. No add waits for
    another, and at the end every total is what the traders themselves have counted.
-3. The end of the day: the counters are reset, in the transaction that begins the new day. A trade that is under way
-   meanwhile is added to the new day, though its time belongs to the last: verify tells, and a backfill mends it.
+3. The last 24 hours, exact to the row: an *ordered* aggregate, asked for a range that begins 24 hours before now. A
+   trade leaves the answer by getting old; nothing is reset, and no job has to run.
+4. The end of the day, where the two part: the counters are reset, in the transaction that begins the new day. A trade
+   that is under way meanwhile is added to the new day, though its time belongs to the last: verify tells, and a
+   backfill mends it. The last 24 hours know no such edge.
 
 Run it:
 
@@ -121,7 +124,20 @@ volume_today = tally.counter(
     "volume_today", shards=4, shards_for={HOT: TRADERS}, direct=of_today(func.sum(Trade.quantity))
 )
 
+trades_by_time = tally.ordered(
+    "trades_by_time", Trade, namespace=[Trade.market], key=[Trade.at], sums={"volume": Trade.quantity}
+)
+WINDOW = timedelta(hours=24)
+
 Readings = dict[str, tuple[str, ColumnElement[Any]]]
+
+
+def last_24_hours(market: str) -> Readings:
+    since = func.now() - WINDOW
+    return {
+        f"trades in 24 h {market}": ("ordered", trades_by_time.count(market, lower=since)),
+        f"volume in 24 h {market}": ("ordered", trades_by_time.sum("volume", market, lower=since)),
+    }
 
 
 def readings() -> Readings:
@@ -132,6 +148,7 @@ def readings() -> Readings:
         found[f"supply {market}"] = ("grouped", holders.value("supply", market=market))
         found[f"trades today {market}"] = ("counter", trades_today.count(market))
         found[f"volume today {market}"] = ("counter", volume_today.count(market))
+        found |= last_24_hours(market)
     return found
 
 
@@ -171,7 +188,8 @@ def store_trade(connection: Connection, market: str, seller: str, buyer: str, qu
 
 def counted(market: str, quantity: int) -> dict[str, int]:
     """What one trade changes, by the names of the readings."""
-    return {f"trades today {market}": 1, f"volume today {market}": quantity}
+    changes = {"trades": 1, "volume": quantity}
+    return {f"{what} {window} {market}": n for window in ("today", "in 24 h") for what, n in changes.items()}
 
 
 def begin_day(connection: Connection) -> None:
@@ -232,6 +250,26 @@ def cross_the_threshold(engine: Engine) -> list[Step]:
     return steps
 
 
+def get_old(engine: Engine) -> list[Step]:
+    """Store a trade of a chosen age; how many more trades there are in the last 24 hours. Each is rolled back."""
+    trades = select(trades_by_time.count(QUIET, lower=func.now() - WINDOW))
+    ages = [
+        ("a trade of this moment", 1, timedelta()),
+        ("24 hours ago", 1, WINDOW),
+        ("a microsecond before that", 0, WINDOW + timedelta(microseconds=1)),
+    ]
+    steps = []
+    with engine.connect() as connection:
+        for done, expected, age in ages:
+            before = connection.execute(trades).scalar_one()
+            # For PostgreSQL, now is when the transaction began, for the trade and for the window alike.
+            one = {"market": QUIET, "seller": "a", "buyer": "b", "quantity": 1}
+            connection.execute(insert(Trade).values(**one, at=func.now() - age))
+            steps.append(Step(done, expected, connection.execute(trades).scalar_one() - before))
+            connection.rollback()
+    return steps
+
+
 def holders_of(engine: Engine, market: str) -> int:
     with engine.connect() as connection:
         return int(connection.execute(select(holders.value("holders", market=market))).scalar_one())
@@ -244,6 +282,7 @@ class Report:
     Attributes:
         crossings: the number of holders, by changes of one balance.
         traded: what the traders counted of their committed transactions, by the names of the readings.
+        aged: trades in the last 24 hours, by the age of one more trade.
         beside, after: both halves of the readings while the traders traded, and after them.
         expected, found: the readings after the traders, by their own count, and as they are kept.
         evening, morning, first: readings at the end of the day, after the reset, and after one trade of the new day.
@@ -251,6 +290,7 @@ class Report:
     """
 
     crossings: list[Step]
+    aged: list[Step]
     traded: Numbers[str]
     trading_s: float
     beside: list[Check]
@@ -265,7 +305,7 @@ class Report:
     @property
     def is_exact(self) -> bool:
         every = [*self.beside, *self.after, *self.evening, *self.morning, *self.first]
-        stepped = all(step.found == step.expected for step in self.crossings)
+        stepped = all(step.found == step.expected for step in [*self.crossings, *self.aged])
         return self.verified and stepped and self.found == self.expected and all(check.is_exact for check in every)
 
 
@@ -301,6 +341,10 @@ def run(engine: Engine, console: Console, *, scale: float = 1) -> Report:
     )
     show(console, after)
 
+    aged = get_old(engine)
+    say("\n[b]3. A trade gets old[/b], and the number of trades in the last 24 hours changes:")
+    show_steps(console, aged)
+
     evening = checks(engine, readings())
     with engine.begin() as connection:
         begin_day(connection)
@@ -308,10 +352,10 @@ def run(engine: Engine, console: Console, *, scale: float = 1) -> Report:
     with engine.begin() as connection:
         store_trade(connection, HOT, "address 1", "address 2", 7)
     first = checks(engine, readings())
-    say("\n[b]3. A new day begins[/b]:")
+    say("\n[b]4. A new day begins[/b]:")
     show_days(console, evening, morning, first)
     verified = all(report.is_exact for report in tally.verify(engine))
-    return Report(crossings, traded, trading_s, beside, after, expected, found, evening, morning, first, verified)
+    return Report(crossings, aged, traded, trading_s, beside, after, expected, found, evening, morning, first, verified)
 
 
 def values(found: list[Check]) -> dict[str, int]:

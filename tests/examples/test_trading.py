@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 import trading
 from place import own_schemas
+from tallystick import direct_of
 from verification import Step, checks
 
 SCALE = 0.02
@@ -49,12 +50,18 @@ def test_every_total_is_exact_after_32_traders(engine: Engine, schemas: None) ->
         assert report.traded[f"trades today {market}"] == rows[market]
         assert report.traded[f"volume today {market}"] == volume[market]
 
+        assert report.traded[f"trades in 24 h {market}"] == rows[market]
+        assert report.traded[f"volume in 24 h {market}"] == volume[market]
+    assert [step.found for step in report.aged] == [1, 1, 0]
+
     ends = {check.name: [check.actual] for check in report.evening}
     for check in [*report.morning, *report.first]:
         ends[check.name].append(check.actual)
     assert ends["trades today TALLY"][1:] == [0, 1]
     assert ends["volume today TALLY"][1:] == [0, 7]
     assert ends["trades today NOTCH"][1:] == [0, 0]
+    before_night = report.found["trades in 24 h TALLY"]
+    assert ends["trades in 24 h TALLY"] == [before_night, before_night, before_night + 1]
     assert ends["trades today TALLY"][0] == report.found["trades today TALLY"] > 0
 
 
@@ -96,3 +103,18 @@ def test_a_trade_under_way_while_the_day_ends(engine: Engine, market: None) -> N
     trading.tally.backfill(engine, only=["trades_today", "volume_today"])
     assert [(check.actual, check.direct) for check in checks(engine, readings)] == [(0, 0), (0, 0)]
     assert all(report.is_exact for report in trading.tally.verify(engine))
+
+
+def test_the_last_24_hours_are_those_of_the_rows(engine: Engine, market: None) -> None:
+    readings = {name: read for of in trading.MARKETS for name, (_, read) in trading.last_24_hours(of).items()}
+    trades = select(trading.Trade.market, trading.Trade.quantity, trading.Trade.at)
+    with engine.connect() as connection:
+        found = dict(zip(readings, connection.execute(select(*readings.values())).one(), strict=True))
+        direct = connection.execute(select(*map(direct_of, readings.values()))).one()
+        now = connection.execute(select(func.now())).scalar_one()
+        rows = connection.execute(trades).all()
+    assert tuple(found.values()) == tuple(direct)
+    for of in trading.MARKETS:
+        recent = [row.quantity for row in rows if row.market == of and row.at >= now - trading.WINDOW]
+        assert (found[f"trades in 24 h {of}"], found[f"volume in 24 h {of}"]) == (len(recent), sum(recent))
+        assert 0 < len(recent) < sum(row.market == of for row in rows)
