@@ -21,7 +21,7 @@ Which kind is used for what, and why:
 
 Run it:
 
-    python examples/games.py                # on the embedded server, about 5 seconds
+    python examples/games.py                # on the embedded server, less than 10 seconds
     python examples/games.py --scale 0.1    # a tenth of the data and of the play
     python examples/games.py --dsn postgresql://user@host/database
 
