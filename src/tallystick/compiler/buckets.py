@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composable, Composed
 
 from tallystick.compiler.layout import Layout
-from tallystick.compiler.order import ALWAYS, NOTHING, Order, Values
-from tallystick.compiler.runs import first, rows
+from tallystick.compiler.order import Order, Values
+from tallystick.compiler.runs import EVERYTHING, Pieces, first, rows, seek
 from tallystick.compiler.text import Statement, canonical, column, comma, conjunction, dollar_quoted, fill, literal
 from tallystick.declare.ordered import Ordering
 
@@ -92,28 +92,35 @@ class Buckets:
             listed=self.layout.listed(),
         )
 
-    def last_place(
-        self, level: Composable, namespace: Values, cut: Values, after: Composable, *, whole: bool = False
-    ) -> Composed:
-        """The last place of a level before a cut."""
-        pieces = self.order.before(cut, after, whole=whole)
-        at_level = fill("level = {level}", level=level)
-        return first(self.order, self.table, self.order.position, namespace, pieces, at_level, backwards=True)
-
     def next_place(
+        self, level: Composable, namespace: Values, place: Values, *, after: bool, more: Sequence[Composable] = ()
+    ) -> Composed:
+        """The first place of a level behind another place."""
+        pieces = self.order.behind(place, after=after)
+        at_level = fill("level = {level}", level=level)
+        return first(self.order, self.table, [*self.order.position, *more], namespace, pieces, at_level)
+
+    def seek_place(
         self,
+        into: Values,
         level: Composable,
         namespace: Values,
         cut: Values,
-        after: Composable,
         *,
-        whole: bool = False,
-        more: Sequence[Composable] = (),
+        after: bool,
+        backwards: bool = False,
     ) -> Composed:
-        """The first place of a level behind a cut."""
-        pieces = self.order.behind(cut, after, whole=whole)
+        """PL/pgSQL: the first place of a level behind a cut, or backwards the last before it; NULLs are no cut."""
         at_level = fill("level = {level}", level=level)
-        return first(self.order, self.table, [*self.order.position, *more], namespace, pieces, at_level)
+        return seek(
+            self.order, into, self.table, namespace, cut, at_level, after=after, backwards=backwards, whole=True
+        )  # fmt: skip
+
+    def seek_item(
+        self, into: Values, namespace: Values, cut: Values, *, after: bool, backwards: bool = False
+    ) -> Composed:
+        """The same of the items."""
+        return seek(self.order, into, self.items, namespace, cut, after=after, backwards=backwards, whole=True)
 
     def unfolded(self, namespace: Values) -> Composed:
         """The condition of deltas that are to be added."""
@@ -155,11 +162,10 @@ def numbered(start: int, count: int) -> list[SQL]:
 
 
 def _before(buckets: Buckets, suffix: str, purpose: str, totals: list[tuple[SQL, SQL]]) -> Statement:
-    """Arguments: namespace, place, and whether an item at the place counts too."""
+    """Arguments: namespace and place. What is at the place itself is not before it."""
     order = buckets.order
     namespace = numbered(1, len(order.namespace))
     place = numbered(1 + len(namespace), len(order.position))
-    (inclusive,) = numbered(1 + len(namespace) + len(place), 1)
     at, low, high = (order.variables(prefix) for prefix in ("at", "lo", "hi"))
     results = [column("r", index) for index in range(1, len(totals) + 1)]
     of_items = buckets.of_items()[: len(totals)]
@@ -176,39 +182,35 @@ def _before(buckets: Buckets, suffix: str, purpose: str, totals: list[tuple[SQL,
     of_level = fill("level = {level}", level=SQL("height"))
     kept = [*names, order.position[0]]
     items = [*arguments, order.position[0]]
-    whole_level = rows(order, buckets.table, kept, namespace, order.before(high, ALWAYS, whole=True), of_level)
-    since = order.between(low, high, low_in=NOTHING, high_in=ALWAYS)
-    part_of_level = rows(order, buckets.table, kept, namespace, since, of_level)
-    before = fill(
+    whole_level = rows(order, buckets.table, kept, namespace, order.before(high, after=True), of_level)
+    part_of_level = rows(order, buckets.table, kept, namespace, order.between(low, high, low_in=False), of_level)
+    unfolded = fill(
         "(SELECT {names} FROM {delta} AS d WHERE {unfolded} AND {before})",
         names=comma(names), delta=buckets.layout.object("delta"), unfolded=buckets.unfolded(namespace),
         before=order.is_before(at),
     )  # fmt: skip
-    edge = order.between(at, place, low_in=ALWAYS, high_in=inclusive)
-    all_items = rows(order, buckets.items, items, namespace, order.before(place, inclusive, whole=True))
+    edge = rows(order, buckets.items, items, namespace, order.between(at, place, high_in=False))
     body = fill(
-        "  {zero};\n"
-        "  SELECT * INTO {at} FROM {last} AS u;\n"
+        "  {zero};\n{last}"
         "  IF {at1} IS NULL THEN\n    {all};\n    RETURN;\n  END IF;\n"
         "  {high_is_at};\n"
         "  FOR height IN 1 .. {levels} LOOP\n"
-        "    IF height < {levels} THEN\n      SELECT * INTO {low} FROM {above} AS u;\n"
-        "    ELSE\n      {low1} := NULL;\n    END IF;\n"
+        "    IF height < {levels} THEN\n{above}    ELSE\n      {low1} := NULL;\n    END IF;\n"
         "    IF {low1} IS NULL THEN\n      {whole};\n      EXIT;\n    END IF;\n"
         "    {part};\n    {high_is_low};\n"
         "  END LOOP;\n"
         "  {deltas};\n"
         "  {edge};\n",
         zero=SQL(";\n  ").join(fill("{r} := 0", r=result) for result in results),
-        at=comma(at), at1=at[0], low=comma(low), low1=low[0], levels=literal(LEVELS),
-        last=buckets.last_place(SQL("1"), namespace, place, ALWAYS, whole=True),
-        above=buckets.last_place(SQL("height + 1"), namespace, high, ALWAYS, whole=True),
-        all=add(all_items, of_items), whole=add(whole_level, sums), part=add(part_of_level, sums),
-        deltas=add(before, sums), edge=add(rows(order, buckets.items, items, namespace, edge), of_items),
-        high_is_at=assign(high, at), high_is_low=assign(high, low),
+        at1=at[0], low1=low[0], levels=literal(LEVELS),
+        last=buckets.seek_place(at, SQL("1"), namespace, place, after=True, backwards=True),
+        above=buckets.seek_place(low, SQL("height + 1"), namespace, high, after=True, backwards=True),
+        all=add(rows(order, buckets.items, items, namespace, order.before(place, after=False)), of_items),
+        whole=add(whole_level, sums), part=add(part_of_level, sums), deltas=add(unfolded, sums),
+        edge=add(edge, of_items), high_is_at=assign(high, at), high_is_low=assign(high, low),
     )  # fmt: skip
     outs = [fill("OUT {r} {t}", r=result, t=type_) for result, (_, type_) in zip(results, totals, strict=True)]
-    takes = [*parameters(buckets, buckets.columns), SQL("boolean"), *outs]
+    takes = [*parameters(buckets, buckets.columns), *outs]
     declarations = order.declarations("at", "lo", "hi")
     return Statement(
         purpose, internal_function(buckets.layout, suffix, comma(takes), declarations, body, SQL("STABLE"))
@@ -227,42 +229,40 @@ def _nth(buckets: Buckets) -> Statement:
     at, low, high, stop = (order.variables(prefix) for prefix in ("at", "lo", "hi", "up"))
     results = [column("r", index) for index in range(1, len(order.position) + 1)]
     places = first(
-        order, buckets.table, [*order.position, SQL("n")], namespace,
-        order.between(low, high, low_in=ALWAYS, high_in=ALWAYS), SQL("level = height"), limit=SQL("ALL"),
+        order, buckets.table, [*order.position, SQL("n")], namespace, order.between(low, high), SQL("level = height"),
+        limit=SQL("ALL"),
     )  # fmt: skip
     moved = fill(
         "SELECT folded + coalesce(sum(n), 0) INTO folded FROM {delta} AS d WHERE {unfolded} AND {before}",
-        delta=buckets.layout.object("delta"), unfolded=buckets.unfolded(namespace),
-        before=order.is_before(at),
+        delta=buckets.layout.object("delta"), unfolded=buckets.unfolded(namespace), before=order.is_before(at),
     )  # fmt: skip
 
-    def item(pieces: Sequence[Composable], offset: Composable, *, backwards: bool) -> Composed:
-        found = first(
-            order, buckets.items, order.position, namespace, pieces, backwards=backwards, offset=offset
-        )  # fmt: skip
+    def item(pieces: Pieces, offset: Composable, *, backwards: bool) -> Composed:
+        found = first(order, buckets.items, order.position, namespace, pieces, backwards=backwards, offset=offset)
         return fill("SELECT * INTO {r} FROM {found} AS u", r=comma(results), found=found)
 
+    on = fill("({w} - folded)", w=wanted)
     body = fill(
         "  IF {wanted} < 0 THEN\n    RETURN;\n  END IF;\n"
         "  FOR height IN REVERSE {levels} .. 1 LOOP\n"
-        "    SELECT * INTO {low} FROM {next} AS u;\n"
-        "    CONTINUE WHEN {low1} IS NULL;\n"
-        "    SELECT * INTO {high} FROM {last} AS u;\n"
-        "    CONTINUE WHEN {high1} IS NULL OR {crossed};\n"
+        "{next}    CONTINUE WHEN {low1} IS NULL;\n"
+        "{last}    CONTINUE WHEN {high1} IS NULL OR {crossed};\n"
         "    FOR {each}, passed IN SELECT * FROM {places} AS u LOOP\n"
         "      IF folded + passed > {wanted} THEN\n        {stop_is_each};\n        EXIT;\n      END IF;\n"
         "      folded := folded + passed;\n      {at_is_each};\n"
         "    END LOOP;\n"
         "  END LOOP;\n"
-        "  IF {at1} IS NOT NULL THEN\n    {moved};\n  END IF;\n"
+        "  IF {at1} IS NULL THEN\n    {from_start};\n    RETURN;\n  END IF;\n"
+        "  {moved};\n"
         "  IF {wanted} >= folded THEN\n    {forth};\n  ELSE\n    {back};\n  END IF;\n",
-        wanted=wanted, levels=literal(LEVELS), low=comma(low), low1=low[0], high=comma(high), high1=high[0],
-        next=buckets.next_place(SQL("height"), namespace, at, ALWAYS),
-        last=buckets.last_place(SQL("height"), namespace, stop, NOTHING),
+        wanted=wanted, levels=literal(LEVELS), low1=low[0], high1=high[0],
+        next=buckets.seek_place(low, SQL("height"), namespace, at, after=True),
+        last=buckets.seek_place(high, SQL("height"), namespace, stop, after=False, backwards=True),
         crossed=order.is_before(low, values=high), places=places, each=comma(results),
         stop_is_each=assign(stop, results), at_is_each=assign(at, results), at1=at[0], moved=moved,
-        forth=item(list(order.behind(at, NOTHING)), fill("({w} - folded)", w=wanted), backwards=False),
-        back=item(list(order.before(at, NOTHING)), fill("(folded - {w} - 1)", w=wanted), backwards=True),
+        from_start=item(EVERYTHING, on, backwards=False),
+        forth=item(order.behind(at, after=False), on, backwards=False),
+        back=item(order.before(at, after=False), fill("(folded - {w} - 1)", w=wanted), backwards=True),
     )  # fmt: skip
     outs = [
         fill("OUT {r} {t}", r=result, t=order.type_of(name))

@@ -1,15 +1,17 @@
 """Conditions over an order: what lies before, behind and between places, so that one index answers.
 
 A *place* is given by values for the columns of the order (sort key, then the rest of the primary key). A *cut* is a
-place that may leave out its last columns, with NULL, and lies before all items that have the values given, or behind
-them. Columns may ascend or descend, each by itself, so rows cannot be compared with `<`: the items behind a place
-are those that differ from it first in the last column, those that differ first in the last but one, and so on. Each
-of these *pieces* is one range of an index on (namespace, order); together they are disjoint, and come in order.
+place that may leave out its last columns, and lies before all items that have the values given, or behind them.
+
+Where all columns have one direction, PostgreSQL compares rows as the order has them, and a range is one condition. Else
+the items behind a place are those that differ from it first in the last column, those that differ first in the last but
+one, and so on. Each of these *pieces* is one range of an index on (namespace, order); they are disjoint, and come in
+order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
@@ -20,8 +22,6 @@ from tallystick.declare.ordered import Ordering
 
 Values = Sequence[Composable]
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
-NOTHING = SQL("false")
-ALWAYS = SQL("true")
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,16 @@ class Order:
         Args:
             left: a value that takes the column's place.
         """
-        index = self.layout.keys.index(name)
-        type_ = self.layout.snapshot.keys[index]
+        schema = self.layout.snapshot.keys[self.layout.keys.index(name)].operator_schema
         return fill(
-            "{left} OPERATOR({schema}.{op}) {value}{collation}",
-            left=left or name, schema=Identifier(type_.operator_schema),
-            op=canonical(_FLIPPED[operator] if name in self.descending else operator), value=value,
-            collation=fill(" COLLATE {c}", c=canonical(type_.collation)) if type_.collation else SQL(""),
+            "{left} OPERATOR({schema}.{op}) {value}",
+            left=left or name, schema=Identifier(schema), value=self._collated(name, value),
+            op=canonical(_FLIPPED[operator] if name in self.descending else operator),
         )  # fmt: skip
+
+    def _collated(self, name: SQL, value: Composable) -> Composable:
+        collation = self.layout.snapshot.keys[self.layout.keys.index(name)].collation
+        return fill("{v} COLLATE {c}", v=value, c=canonical(collation)) if collation else value
 
     def in_namespace(self, values: Values) -> list[Composable]:
         return [self.compare(name, "=", value) for name, value in zip(self.namespace, values, strict=True)]
@@ -92,7 +94,7 @@ class Order:
         Args:
             values: a place that is asked about instead of the row.
         """
-        found: Composable = NOTHING
+        found: Composable = SQL("false")
         own = values or self.position
         for name, left, value in reversed(list(zip(self.position, own, place, strict=True))):
             less, equal = (self.compare(name, operator, value, left=left) for operator in ("<", "="))
@@ -111,50 +113,67 @@ class Order:
             for name in (*self.namespace, *self.position)
         )
 
-    def behind(self, cut: Values, after: Composable, *, whole: bool = False) -> Iterator[Composed]:
+    def behind(self, cut: Values, *, after: bool) -> list[Composed]:
         """Conditions of the pieces behind a cut, in order.
 
         Args:
-            after: SQL that says whether the cut lies behind the items that have its values.
-            whole: the cut leaves no column out.
+            cut: values for the first columns, for one at least.
+            after: the cut lies behind the items that have these values, else before them.
         """
-        yield from self._beyond(cut, ">", fill("NOT ({after})", after=after), whole=whole)
+        return self._beyond(cut, ">", or_at=not after)
 
-    def before(self, cut: Values, after: Composable, *, whole: bool = False) -> Iterator[Composed]:
+    def before(self, cut: Values, *, after: bool) -> list[Composed]:
         """Conditions of the pieces before a cut, from the cut back; arguments as of `behind`."""
-        yield from self._beyond(cut, "<", after, whole=whole)
+        return self._beyond(cut, "<", or_at=after)
 
-    def _beyond(self, cut: Values, operator: str, touching: Composable, *, whole: bool) -> Iterator[Composed]:
-        size = len(self.position)
-        for given in [size] if whole else range(size, -1, -1):
-            conditions = self._prefix(cut, given)
-            if given < size:
-                conditions.append(fill("{v} IS NULL", v=cut[given]))
-            if given:
-                conditions.append(Composed([touching]))
-            yield conjunction(conditions)
-        for index in range(size - 1, -1, -1):
-            yield conjunction([*self._prefix(cut, index), self.compare(self.position[index], operator, cut[index])])
+    def _beyond(self, cut: Values, operator: str, *, or_at: bool) -> list[Composed]:
+        if self.is_uniform:
+            return [self._row(f"{operator}=" if or_at else operator, cut)]
+        pieces = [conjunction(self._prefix(cut, len(cut)))] if or_at else []
+        for index in range(len(cut) - 1, -1, -1):
+            pieces.append(conjunction([*self._prefix(cut, index), self._side(index, operator, cut)]))
+        return pieces
 
-    def between(self, low: Values, high: Values, *, low_in: Composable, high_in: Composable) -> Iterator[Composed]:
-        """Conditions of the pieces between two places, in order; the second place is not before the first.
+    def between(self, low: Values, high: Values, *, low_in: bool = True, high_in: bool = True) -> list[Composed]:
+        """Conditions of the pieces from one place to another, which is not before it; in order.
 
         Args:
-            low_in: SQL that says whether an item at the first place is among them.
-            high_in: the same of the second.
+            low_in: an item at the first place is among them.
+            high_in: an item at the second place is among them; where both are one place, both are to hold.
         """
+        if self.is_uniform:
+            ends = [self._row(">=" if low_in else ">", low), self._row("<=" if high_in else "<", high)]
+            return [conjunction(ends)]
         last = len(self.position)
         apart = self._apart(low, high, last)
-        both_in = low_in if high_in is ALWAYS else fill("({apart} OR {high_in})", apart=apart, high_in=high_in)
-        yield conjunction([*self._prefix(low, last), low_in, both_in])
+        pieces = [conjunction([apart, self.is_at(low)])] if low_in else []
         for index in range(last - 1, 0, -1):
-            yield conjunction([self._apart(low, high, index), *self._prefix(low, index), self._side(index, ">", low)])
+            beyond = [*self._prefix(low, index), self._side(index, ">", low)]
+            pieces.append(conjunction([self._apart(low, high, index), *beyond]))
         for index in range(last):
             both = [self._side(index, ">", low), self._side(index, "<", high)]
-            yield conjunction([*self._same(low, high, index), *self._prefix(low, index), *both])
+            pieces.append(conjunction([*self._same(low, high, index), *self._prefix(low, index), *both]))
         for index in range(1, last):
-            yield conjunction([self._apart(low, high, index), *self._prefix(high, index), self._side(index, "<", high)])
-        yield conjunction([apart, *self._prefix(high, last), high_in])
+            within = [*self._prefix(high, index), self._side(index, "<", high)]
+            pieces.append(conjunction([self._apart(low, high, index), *within]))
+        if high_in:
+            pieces.append(self.is_at(high) if low_in else conjunction([apart, self.is_at(high)]))
+        return pieces
+
+    @property
+    def is_uniform(self) -> bool:
+        """PostgreSQL compares rows as the order has them: all columns in one direction, by operators of its own."""
+        types = [self.layout.snapshot.keys[self.layout.keys.index(name)] for name in self.position]
+        one_way = self.descending in ([], self.position)
+        return one_way and all(type_.operator_schema == "pg_catalog" for type_ in types)
+
+    def _row(self, operator: str, values: Values) -> Composed:
+        names = self.position[: len(values)]
+        return fill(
+            "ROW({names}) {op} ROW({values})",
+            names=comma(names), op=canonical(_FLIPPED[operator] if self.descending else operator),
+            values=comma(self._collated(name, value) for name, value in zip(names, values, strict=True)),
+        )  # fmt: skip
 
     def _side(self, index: int, operator: str, place: Values) -> Composed:
         return self.compare(self.position[index], operator, place[index])

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.buckets import Buckets
-from tallystick.compiler.order import ALWAYS, NOTHING
-from tallystick.compiler.runs import first, rows
+from tallystick.compiler.runs import first, rows, seek
 from tallystick.compiler.text import (
     NO_SQL,
     Statement,
@@ -30,11 +29,14 @@ from tallystick.compiler.text import (
 from tallystick.declare.names import read_name
 
 SETTINGS = SQL(
-    "SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET datestyle = 'ISO, YMD'"
-    " SET intervalstyle = 'postgres' SET timezone = 'UTC' SET row_security = off SET jit = off"
+    "SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off"
     " SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off"
 )
 """Each step is to walk an index from one place on, planned once for a session, whatever its settings are."""
+AS_TEXT = SQL(
+    "SET extra_float_digits = 1 SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'"
+)
+"""Of values that become text and are read back."""
 INLINE = SQL("SET search_path = pg_catalog, pg_temp")
 
 
@@ -129,20 +131,20 @@ class Range:
         buckets = self.function.buckets
         after_lower = fill("left({b}, 1) = '('", b=self.bounds)
         after_upper = fill("right({b}, 1) = ']'", b=self.bounds)
-        begin = first(
-            self.order, buckets.items, self.order.position, self.namespace, self.order.behind(self.lower, after_lower)
-        )
-        end = first(
-            self.order, buckets.items, self.order.position, self.namespace, self.order.before(self.upper, after_upper),
-            backwards=True,
+        begin, end = (
+            seek(
+                self.order, place, buckets.items, self.namespace, cut, after=after, backwards=backwards
+            )
+            for place, cut, after, backwards in (
+                (self.first, self.lower, after_lower, False),
+                (self.last, self.upper, after_upper, True),
+            )
         )  # fmt: skip
         return fill(
-            "{check}  SELECT * INTO {first} FROM {begin} AS u;\n"
-            "  SELECT * INTO {last} FROM {end} AS u;\n"
+            "{check}{begin}{end}"
             "  IF {first1} IS NULL OR {last1} IS NULL OR {crossed} THEN\n    {empty};\n  END IF;\n",
-            check=self._check(), first=comma(self.first), begin=begin, last=comma(self.last), end=end,
-            first1=self.first[0], last1=self.last[0], crossed=self.order.is_before(self.first, values=self.last),
-            empty=empty,
+            check=self._check(), begin=begin, end=end, first1=self.first[0], last1=self.last[0],
+            crossed=self.order.is_before(self.first, values=self.last), empty=empty,
         )  # fmt: skip
 
     def _check(self) -> Composed:
@@ -167,7 +169,7 @@ class Range:
         return fill("{v} IS NULL", v=self.lower[0])
 
     def between(self) -> list[Composed]:
-        return list(self.order.between(self.first, self.last, low_in=ALWAYS, high_in=ALWAYS))
+        return self.order.between(self.first, self.last)
 
 
 def raised(function: Function, what: str) -> Composed:
@@ -217,7 +219,7 @@ def _count(buckets: Buckets) -> Iterator[Statement]:
     half = function.take_half()
     rank = buckets.layout.object("rank")
     kept = fill(
-        "{rank}({upto}, true) - CASE WHEN {all} THEN 0 ELSE {rank}({from_}, false) END",
+        "{rank}({upto}) + 1 - CASE WHEN {all} THEN 0 ELSE {rank}({from_}) END",
         rank=rank, upto=comma([*span.namespace, *span.last]), all=span.from_start(),
         from_=comma([*span.namespace, *span.first]),
     )  # fmt: skip
@@ -245,14 +247,17 @@ def _sum(buckets: Buckets, name: str, index: int) -> Iterator[Statement]:
     half = function.take_half()
     results = [column("r", number) for number in range(1, len(buckets.totals) + 1)]
     difference = comma(
-        fill("({u} - {l})::{t} AS {n}", u=fill("u.{r}", r=r), l=fill("coalesce(l.{r}, 0)", r=r), t=kind, n=own)
+        fill("(u.{r} + o.{n} - coalesce(l.{r}, 0))::{t} AS {n}", r=r, t=kind, n=own)
         for r, (own, kind) in zip(results, buckets.totals, strict=True)
     )
-    totals = layout.object("totals")
+    parts = comma(fill("{e} AS {n}", e=e, n=n) for e, (n, _) in zip(buckets.of_items(), buckets.totals, strict=True))
+    at_last = conjunction([*buckets.order.in_namespace(span.namespace), buckets.order.is_at(span.last)])
     kept = fill(
-        "SELECT {value} INTO result FROM (SELECT {difference} FROM {totals}({upto}, true) AS u LEFT JOIN LATERAL"
-        " (SELECT * FROM {totals}({from_}, false) AS t WHERE NOT ({all})) AS l ON true) AS c",
-        value=value, difference=difference, totals=totals, upto=comma([*span.namespace, *span.last]),
+        "SELECT {value} INTO result FROM (SELECT {difference}\n"
+        "      FROM {totals}({upto}) AS u, (SELECT {parts} FROM {items} AS i WHERE {at_last}) AS o LEFT JOIN LATERAL"
+        " (SELECT * FROM {totals}({from_}) AS t WHERE NOT ({all})) AS l ON true) AS c",
+        value=value, difference=difference, totals=layout.object("totals"),
+        upto=comma([*span.namespace, *span.last]), parts=parts, items=buckets.items, at_last=at_last,
         from_=comma([*span.namespace, *span.first]), all=span.from_start(),
     )  # fmt: skip
     source = column("s", index)
@@ -331,7 +336,7 @@ def _at(buckets: Buckets) -> Iterator[Statement]:
     found = order.variables("it")
     rank, nth = layout.object("rank"), layout.object("nth")
     from_first = fill(
-        "CASE WHEN {all} THEN 0 ELSE {rank}({first}, false) END",
+        "CASE WHEN {all} THEN 0 ELSE {rank}({first}) END",
         all=span.from_start(), rank=rank, first=comma([*namespace, *span.first]),
     )  # fmt: skip
 
@@ -343,7 +348,7 @@ def _at(buckets: Buckets) -> Iterator[Statement]:
     body = fill(
         "  IF {offset} IS NULL THEN\n    RETURN;\n  END IF;\n"
         "{sought}  IF {is_kept} THEN\n"
-        "    wanted := {offset} + CASE WHEN {offset} < 0 THEN {rank}({last}, true) ELSE {from_first} END;\n"
+        "    wanted := {offset} + CASE WHEN {offset} < 0 THEN {rank}({last}) + 1 ELSE {from_first} END;\n"
         "    SELECT * INTO {found} FROM {nth}({namespace}wanted) AS u;\n"
         "    IF {has_files} THEN\n"
         "      RETURN QUERY SELECT {columns} FROM {items} AS i\n"
@@ -424,10 +429,6 @@ def _page(buckets: Buckets) -> Iterator[Statement]:
     for index, (name, value) in enumerate(zip(order.namespace, namespace, strict=True)):
         said = fill("(said -> 1 ->> {i})::{t}", i=literal(index), t=order.type_of(name))
         foreign.append(fill("({same}) IS NOT TRUE", same=order.compare(name, "=", value, left=said)))
-    behind = first(order, buckets.items, order.position, namespace, order.behind(place, ALWAYS, whole=True))
-    before = first(
-        order, buckets.items, order.position, namespace, order.before(place, NOTHING, whole=True), backwards=True
-    )
     texts = [
         fill("json_build_array({v})", v=comma(fill("{k}::text", k=name) for name in names))
         for names in (order.namespace, order.position)
@@ -458,9 +459,9 @@ def _page(buckets: Buckets) -> Iterator[Statement]:
         "    IF {foreign} THEN\n      {bad_cursor};\n    END IF;\n"
         "    {cut};\n"
         "    IF {direction} = 'asc' AND NOT ({place_before}) THEN\n"
-        "      SELECT * INTO {first} FROM {behind} AS u;\n"
+        "{behind}"
         "    ELSIF {direction} = 'desc' AND NOT ({place_behind}) THEN\n"
-        "      SELECT * INTO {last} FROM {before} AS u;\n"
+        "{before}"
         "    END IF;\n"
         "    IF {first1} IS NULL OR {last1} IS NULL OR {crossed} THEN\n      RETURN;\n    END IF;\n"
         "  END IF;\n"
@@ -469,8 +470,10 @@ def _page(buckets: Buckets) -> Iterator[Statement]:
         bad_order=raised(function, 'the order is "asc" or "desc".'), sought=span.sought(SQL("RETURN")), after=after,
         foreign=SQL(" OR ").join(foreign),
         bad_cursor=raised(function, "the cursor is of another aggregate or namespace."), cut=cut,
-        place_before=order.is_before(span.first, values=place), first=comma(span.first), behind=behind,
-        place_behind=order.is_before(place, values=span.last), last=comma(span.last), before=before,
+        place_before=order.is_before(span.first, values=place),
+        behind=buckets.seek_item(span.first, namespace, place, after=True),
+        place_behind=order.is_before(place, values=span.last),
+        before=buckets.seek_item(span.last, namespace, place, after=False, backwards=True),
         first1=span.first[0], last1=span.last[0], crossed=order.is_before(span.first, values=span.last),
         forth=page(span.between(), backwards=False), back=page(span.between()[::-1], backwards=True),
     )  # fmt: skip
@@ -478,7 +481,8 @@ def _page(buckets: Buckets) -> Iterator[Statement]:
         *(fill("{n} {t}", n=Identifier(name), t=type_) for name, type_ in public_columns(buckets)), SQL("cursor text")
     ])  # fmt: skip
     declarations = fill("{d}{at}  said json;\n", d=span.declarations(), at=order.declarations("at"))
-    yield from function.statements(fill("TABLE ({outs})", outs=outs), body, declarations)
+    settings = fill("{s} {text} SET bytea_output = 'hex'", s=SETTINGS, text=AS_TEXT)
+    yield from function.statements(fill("TABLE ({outs})", outs=outs), body, declarations, settings=settings)
 
 
 def _namespaces(buckets: Buckets) -> Iterator[Statement]:
@@ -486,10 +490,10 @@ def _namespaces(buckets: Buckets) -> Iterator[Statement]:
     function = Function(buckets, "namespaces", "All namespaces that have items, in their order.")
     function.take_half()
     current = [column("ns", index) for index in range(1, len(order.position) + 1)]
-    following = first(order, buckets.items, order.position, [], order.behind(current, ALWAYS))
+    following = seek(order, current, buckets.items, [], current, after=True, whole=True)
     outs = [fill("{n} {t}", n=Identifier(name), t=t) for name, t in public_columns(buckets)[: len(order.position)]]
     body = fill(
-        "  LOOP\n    SELECT * INTO {current} FROM {following} AS u;\n    EXIT WHEN {current1} IS NULL;\n"
+        "  LOOP\n{following}    EXIT WHEN {current1} IS NULL;\n"
         "    RETURN QUERY SELECT {current};\n  END LOOP;\n",
         current=comma(current), following=following, current1=current[0],
     )  # fmt: skip

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from psycopg.sql import SQL
 
 from tallystick.compiler.buckets import Buckets
-from tallystick.compiler.order import ALWAYS, NOTHING
 from tallystick.compiler.order_functions import SETTINGS, has_files
-from tallystick.compiler.runs import first, rows
+from tallystick.compiler.runs import rows
 from tallystick.compiler.text import Statement, comma, conjunction, dollar_quoted, fill, private
 
 
@@ -26,16 +25,16 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
     low, begin, end = (order.variables(prefix) for prefix in ("lo", "fr", "to"))
     of_delta = [fill("d.{k}", k=name) for name in buckets.columns]
     of_namespace, of_place = of_delta[: len(order.namespace)], of_delta[len(order.namespace) :]
-    ahead = buckets.next_place(SQL("1"), of_namespace, of_place, ALWAYS, whole=True, more=[SQL("ctid")])
+    ahead = buckets.next_place(SQL("1"), of_namespace, of_place, after=True, more=[SQL("ctid")])
     waiting = fill(
         "(SELECT b.ctid AS place, {sums} FROM {delta} AS d JOIN LATERAL {ahead} AS b ON true WHERE {unfolded}"
         " GROUP BY 1)",
         sums=comma(fill("sum(d.{n}) AS {n}", n=name) for name in names), delta=layout.object("delta"), ahead=ahead,
         unfolded=conjunction([layout.unfolded(), *layout.counted()]),
     )  # fmt: skip
-    inside = list(order.between(begin, end, low_in=ALWAYS, high_in=ALWAYS))
+    inside = order.between(begin, end)
     items = rows(order, buckets.items, [*buckets.arguments(), order.position[0]], namespace, inside)
-    below_inside = order.between(begin, place, low_in=ALWAYS, high_in=ALWAYS)
+    below_inside = order.between(begin, place)
     below = rows(order, buckets.table, names, namespace, below_inside, SQL("level = one.level - 1"))
     results = [fill("direct_{n}", n=name) for name in names]
     declared = [fill("  {r} {t};\n", r=r, t=t) for r, (_, t) in zip(results, buckets.totals, strict=True)]
@@ -48,15 +47,11 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         "  FOR one IN SELECT b.*, {waiting_names} FROM {table} AS b LEFT JOIN {waiting} AS w\n"
         "    ON b.level = 1 AND w.place = b.ctid ORDER BY b.level, {by}\n"
         "  LOOP\n"
-        "    SELECT * INTO {low} FROM {before} AS u;\n"
-        "    IF one.level = 1 THEN\n"
-        "      SELECT * INTO {begin} FROM {first_item} AS u;\n"
-        "      SELECT * INTO {end} FROM {last_item} AS u;\n"
+        "{before}    IF one.level = 1 THEN\n{first_item}{last_item}"
         "      IF {begin1} IS NULL OR {end1} IS NULL OR {crossed} THEN\n        {nothing};\n"
         "      ELSE\n        SELECT {counted} INTO {results} FROM {items} AS i;\n      END IF;\n"
         "    ELSE\n"
-        "      SELECT * INTO {begin} FROM {first_below} AS u;\n"
-        "      SELECT {summed} INTO {results} FROM {below} AS b;\n"
+        "{first_below}      SELECT {summed} INTO {results} FROM {below} AS b;\n"
         "    END IF;\n"
         "    RETURN QUERY SELECT one.level::integer, ARRAY[{texts}]::text[], ARRAY[{total}]::numeric[],"
         " ARRAY[{results}]::numeric[];\n"
@@ -65,16 +60,14 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         places=order.declarations("lo", "fr", "to"), valid=conjunction([layout.alive(), has_files(buckets)]),
         declared=SQL("").join(declared),
         waiting_names=comma(fill("w.{n} AS waiting_{n}", n=name) for name in names), table=buckets.table,
-        waiting=waiting, by=comma(fill("b.{k}", k=name) for name in buckets.columns), low=comma(low),
-        before=buckets.last_place(SQL("one.level"), namespace, place, NOTHING, whole=True),
-        begin=comma(begin), begin1=begin[0], end=comma(end), end1=end[0],
-        first_item=first(order, buckets.items, order.position, namespace, order.behind(low, NOTHING)),
-        last_item=first(
-            order, buckets.items, order.position, namespace, order.before(place, NOTHING, whole=True), backwards=True
-        ),
+        waiting=waiting, by=comma(fill("b.{k}", k=name) for name in buckets.columns),
+        before=buckets.seek_place(low, SQL("one.level"), namespace, place, after=False, backwards=True),
+        begin1=begin[0], end1=end[0],
+        first_item=buckets.seek_item(begin, namespace, low, after=False),
+        last_item=buckets.seek_item(end, namespace, place, after=False, backwards=True),
         crossed=order.is_before(begin, values=end),
         nothing=SQL("; ").join(fill("{r} := 0", r=r) for r in results), counted=counted, results=comma(results),
-        items=items, first_below=buckets.next_place(SQL("one.level - 1"), namespace, low, ALWAYS),
+        items=items, first_below=buckets.seek_place(begin, SQL("one.level - 1"), namespace, low, after=True),
         summed=summed, below=below, texts=comma(fill("{k}::text", k=k) for k in one), total=comma(total),
     )  # fmt: skip
     yield Statement(

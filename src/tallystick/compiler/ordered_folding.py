@@ -19,9 +19,8 @@ from tallystick.compiler.buckets import (
     parameters,
 )
 from tallystick.compiler.folding import raise_floor
-from tallystick.compiler.order import ALWAYS, NOTHING
 from tallystick.compiler.partitions import list_partitions
-from tallystick.compiler.runs import first, rows
+from tallystick.compiler.runs import rows
 from tallystick.compiler.text import (
     NO_SQL,
     SETTINGS,
@@ -85,10 +84,10 @@ def _rebuild(buckets: Buckets) -> Composed:
         fill("DELETE FROM {delta}", delta=layout.object("delta")),
         fill("DELETE FROM {bucket}", bucket=buckets.table),
         fill("DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name)),
-        raise_floor(layout, ALWAYS),
+        raise_floor(layout, SQL("true")),
     ]
     if layout.snapshot.source.is_partitioned:
-        steps += [fill("DELETE FROM {listed}", listed=layout.listed()), list_partitions(layout, ALWAYS)]
+        steps += [fill("DELETE FROM {listed}", listed=layout.listed()), list_partitions(layout, SQL("true"))]
     steps.append(_note_files(buckets))
     steps.append(_places_of_items(buckets, buckets.items))
     for level in range(2, LEVELS + 1):
@@ -168,7 +167,7 @@ def _cut(buckets: Buckets) -> Composed:
     place = numbered(1 + len(namespace), len(order.position))
     (level,) = numbered(1 + len(buckets.columns), 1)
     low, begin, end = (order.variables(prefix) for prefix in ("lo", "fr", "to"))
-    inside = list(order.between(begin, end, low_in=ALWAYS, high_in=ALWAYS))
+    inside = order.between(begin, end)
     item_columns = [*buckets.columns, *buckets.arguments()]
     of_places = [*buckets.columns, *(name for name, _ in buckets.totals)]
     is_below = SQL("level = height")
@@ -189,40 +188,36 @@ def _cut(buckets: Buckets) -> Composed:
     changes = [fill("{name} = {name} - taken.{name}", name=name) for name, _ in buckets.totals]
     up = order.variables("up")
     body = fill(
-        "  SELECT * INTO {low} FROM {before} AS u;\n"
-        "  IF {level} = 1 THEN\n"
-        "    SELECT * INTO {begin} FROM {first_item} AS u;\n"
-        "    SELECT * INTO {end} FROM {last_item} AS u;\n"
+        "{before}  IF {level} = 1 THEN\n"
+        "{first_item}{last_item}"
         "    IF {begin1} IS NULL OR {end1} IS NULL OR {crossed} OR NOT {many_items} THEN\n      RETURN;\n    END IF;\n"
         "    {insert_items};\n"
         "  ELSE\n"
         "    height := {level} - 1;\n"
-        "    SELECT * INTO {begin} FROM {first_place} AS u;\n"
-        "    SELECT * INTO {end} FROM {last_place} AS u;\n"
+        "{first_place}{last_place}"
         "    IF {begin1} IS NULL OR {end1} IS NULL OR {crossed} OR NOT {many_places} THEN\n      RETURN;\n    END IF;\n"
         "    {insert_places};\n"
         "  END IF;\n"
         "  IF taken.n IS NOT NULL THEN\n"
         "    UPDATE {table} SET {changes} WHERE {this};\n"
         "    IF {level} < {levels} THEN\n"
-        "      IF {place1} IS NOT NULL THEN\n        SELECT * INTO {up} FROM {above} AS u;\n      END IF;\n"
+        "      IF {place1} IS NOT NULL THEN\n      {above}      END IF;\n"
         "      PERFORM {cut}({again});\n"
         "    END IF;\n"
         "  END IF;\n",
-        level=level, place1=place[0], low=comma(low), before=buckets.last_place(level, namespace, place, NOTHING),
-        begin=comma(begin), begin1=begin[0], end=comma(end), end1=end[0], crossed=order.is_before(begin, values=end),
-        first_item=first(order, buckets.items, order.position, namespace, order.behind(low, NOTHING)),
-        last_item=first(
-            order, buckets.items, order.position, namespace, order.before(place, NOTHING), backwards=True
-        ),
-        first_place=buckets.next_place(SQL("height"), namespace, low, ALWAYS),
-        last_place=buckets.last_place(SQL("height"), namespace, place, NOTHING),
+        level=level, place1=place[0],
+        before=buckets.seek_place(low, level, namespace, place, after=False, backwards=True),
+        begin1=begin[0], end1=end[0], crossed=order.is_before(begin, values=end),
+        first_item=buckets.seek_item(begin, namespace, low, after=False),
+        last_item=buckets.seek_item(end, namespace, place, after=False, backwards=True),
+        first_place=buckets.seek_place(begin, SQL("height"), namespace, low, after=True),
+        last_place=buckets.seek_place(end, SQL("height"), namespace, place, after=False, backwards=True),
         many_items=is_long(buckets.items, buckets.run_of_items),
         many_places=is_long(buckets.table, buckets.run_of_places, is_below),
         insert_items=insert(_places_of_items(buckets, items)),
         insert_places=insert(_places_of_places(buckets, level, places)),
         table=buckets.table, changes=comma(changes), this=_this(buckets, level), levels=literal(LEVELS),
-        up=comma(up), above=buckets.next_place(fill("{l} + 1", l=level), namespace, place, NOTHING),
+        above=buckets.seek_place(up, fill("{l} + 1", l=level), namespace, place, after=False),
         cut=buckets.layout.object("cut"), again=comma([*namespace, *up, fill("{l} + 1", l=level)]),
     )  # fmt: skip
     takes = comma([*parameters(buckets, buckets.columns), SQL("integer")])
@@ -250,7 +245,7 @@ def _join(buckets: Buckets) -> Composed:
         "    UPDATE {table} SET {changes} WHERE {following};\n"
         "  END LOOP;\n",
         levels=literal(LEVELS), table=buckets.table, this=this, after=comma(after), after1=after[0],
-        next=buckets.next_place(SQL("height"), namespace, place, ALWAYS, whole=True, more=[SQL("n")]),
+        next=buckets.next_place(SQL("height"), namespace, place, after=True, more=[SQL("n")]),
         most=literal(buckets.run_of_items), changes=comma(changes), following=following,
     )  # fmt: skip
     declarations = fill("{places}  gone record;\n  size bigint;\n", places=order.declarations("to"))
@@ -313,12 +308,11 @@ def _taken_in(buckets: Buckets, names: Sequence[Composable]) -> Composed:
     ]
     steps.append(fill("floor AS ({update})", update=raise_floor(layout, SQL("EXISTS (SELECT FROM gone)"))))
     for level in range(1, LEVELS + 1):
-        source, after = (SQL("gone"), ALWAYS) if level == 1 else (Identifier(f"level{level - 1}"), NOTHING)
+        source: Composable = SQL("gone") if level == 1 else Identifier(f"level{level - 1}")
         of_source = [fill("g.{k}", k=name) for name in buckets.columns]
         namespace, place = of_source[: len(order.namespace)], of_source[len(order.namespace) :]
-        found = buckets.next_place(
-            literal(level), namespace, place, after, whole=True, more=[SQL("ctid")]
-        )  # fmt: skip
+        # An item at a place is behind it; a place stands in the levels above as well.
+        found = buckets.next_place(literal(level), namespace, place, after=level == 1, more=[SQL("ctid")])
         grouped = [*namespace, *(fill("b.{k}", k=name) for name in order.position), SQL("b.ctid")]
         # A delta has NULL for the sum of NULLs.
         sums = comma(fill("coalesce(sum(g.{n}), 0) AS {n}", n=name) for name in names)

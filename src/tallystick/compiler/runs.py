@@ -1,13 +1,16 @@
-"""SELECTs over the pieces of an order: the items, buckets or deltas that lie before, behind or between places."""
+"""Reading along an order: the items, buckets or deltas that lie before, behind or between places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from psycopg.sql import SQL, Composable, Composed
 
 from tallystick.compiler.order import Order, Values
 from tallystick.compiler.text import comma, conjunction, fill
+
+Pieces = Sequence[Composable]
+EVERYTHING: Pieces = [SQL("true")]
 
 
 def rows(
@@ -15,7 +18,7 @@ def rows(
     table: Composable,
     columns: Sequence[Composable],
     namespace: Values,
-    pieces: Iterable[Composable],
+    pieces: Pieces,
     *conditions: Composable,
 ) -> Composed:
     """The rows of all pieces, in no order."""
@@ -31,7 +34,7 @@ def first(
     table: Composable,
     columns: Sequence[Composable],
     namespace: Values,
-    pieces: Iterable[Composable],
+    pieces: Pieces,
     *conditions: Composable,
     backwards: bool = False,
     limit: Composable | None = None,
@@ -45,24 +48,67 @@ def first(
         offset: how many of them to pass over before.
     """
     limit = limit or SQL("1")
+    by, names = order.order_by(backwards=backwards), comma(columns)
+    passed = fill(" OFFSET {o}", o=offset) if offset is not None else SQL("")
+    found = _conditions(order, namespace, pieces, conditions)
+    if len(found) == 1:
+        return fill(
+            "(SELECT {names} FROM {table} WHERE {c} ORDER BY {by} LIMIT {limit}{passed})",
+            names=names, table=table, c=found[0], by=by, limit=limit, passed=passed,
+        )  # fmt: skip
     most = limit if offset is None else fill("{limit} + {offset}", limit=limit, offset=offset)
-    by = order.order_by(backwards=backwards)
     selects = [
         fill(
-            "(SELECT {piece} AS piece, {columns} FROM {table} WHERE {c} ORDER BY {by} LIMIT {most})",
-            piece=SQL(str(number)), columns=comma(columns), table=table, c=condition, by=by, most=most,
+            "(SELECT {piece} AS piece, {names} FROM {table} WHERE {c} ORDER BY {by} LIMIT {most})",
+            piece=SQL(str(number)), names=names, table=table, c=condition, by=by, most=most,
         )
-        for number, condition in enumerate(_conditions(order, namespace, pieces, conditions))
+        for number, condition in enumerate(found)
     ]  # fmt: skip
     return fill(
-        "(SELECT {columns} FROM ({rows}) AS p ORDER BY piece, {by} LIMIT {limit}{offset})",
-        columns=comma(columns), rows=SQL("\n      UNION ALL ").join(selects), by=by, limit=limit,
-        offset=fill(" OFFSET {o}", o=offset) if offset is not None else SQL(""),
+        "(SELECT {names} FROM ({rows}) AS p ORDER BY piece, {by} LIMIT {limit}{passed})",
+        names=names, rows=SQL("\n      UNION ALL ").join(selects), by=by, limit=limit, passed=passed,
     )  # fmt: skip
 
 
-def _conditions(
-    order: Order, namespace: Values, pieces: Iterable[Composable], conditions: Sequence[Composable]
-) -> list[Composed]:
+def seek(
+    order: Order,
+    into: Values,
+    table: Composable,
+    namespace: Values,
+    cut: Values,
+    *conditions: Composable,
+    after: Composable | bool,
+    backwards: bool = False,
+    whole: bool = False,
+) -> Composed:
+    """PL/pgSQL: the place of the first row behind a cut, or backwards of the last before it; NULLs if there is none.
+
+    Args:
+        into: variables for the place.
+        cut: NULL for the columns that it leaves out; for all of them, every row is behind it, or before it.
+        after: whether it lies behind the rows that have its values; SQL where only the call tells.
+        whole: it leaves out all columns or none.
+    """
+
+    def found(pieces: Pieces) -> Composed:
+        row = first(order, table, order.position, namespace, pieces, *conditions, backwards=backwards)
+        return fill("SELECT * INTO {into} FROM {row} AS u;", into=comma(into), row=row)
+
+    beyond = order.before if backwards else order.behind
+    branches = []
+    for length in [len(cut)] if whole else range(len(cut), 0, -1):
+        given = cut[:length]
+        if isinstance(after, bool):
+            step = found(beyond(given, after=after))
+        else:
+            behind, at = (found(beyond(given, after=each)) for each in (True, False))
+            step = fill("IF {after} THEN {behind} ELSE {at} END IF;", after=after, behind=behind, at=at)
+        branches.append(fill("IF {v} IS NOT NULL THEN\n    {step}\n  ", v=given[-1], step=step))
+    return fill(
+        "  {branches}ELSE\n    {all}\n  END IF;\n", branches=SQL("ELS").join(branches), all=found(EVERYTHING)
+    )  # fmt: skip
+
+
+def _conditions(order: Order, namespace: Values, pieces: Pieces, conditions: Sequence[Composable]) -> list[Composed]:
     inside = order.in_namespace(namespace)
     return [conjunction([*inside, piece, *conditions]) for piece in pieces]
