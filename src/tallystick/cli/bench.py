@@ -43,6 +43,12 @@ def fold(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Json =
     _run("fold", dsn, quick=quick, as_json=as_json)
 
 
+@bench.command()
+def counter(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:  # noqa: ARG001
+    """What an add costs beside a single-row counter and beside none, and how long a count takes."""
+    _run("counter", dsn, quick=quick, as_json=as_json)
+
+
 def _run(name: str, dsn: str | None, *, quick: bool, as_json: bool) -> None:
     output = Output(as_json=as_json)
     url = url_of(dsn, output)
