@@ -19,8 +19,17 @@ def named(name: str) -> SQL:
 
 def schema_script(schema: str) -> Composed:
     """What every installation needs once, for a schema of this name."""
+    return _script(schema, "schema.sql", "counter.sql", "counter_functions.sql")
+
+
+def counter_functions(schema: str) -> Composed:
+    """The functions of counters, which replace those of another text."""
+    return _script(schema, "counter_functions.sql")
+
+
+def _script(schema: str, *names: str) -> Composed:
     folder = files("tallystick.store").joinpath("sql")
-    parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("schema.sql", "counter.sql"))
+    parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     return SQL("\n".join(parts)).format(
         schema=Identifier(schema),
         schema_name=Literal(Identifier(schema).as_string(None)),
