@@ -221,6 +221,8 @@ def _planned(cursor: Cursor, counter: Counter) -> PlannedCounter:
         )
     else:
         statements = counters.changes(counter) if found.fingerprint != counter.fingerprint else []
+    if catalog.counters_name_another_schema(cursor, counter.schema):
+        statements += [catalog.FIXED_PATH, counters.functions(counter.schema)]
     return PlannedCounter(counter.name, "", None, tuple(statements))
 
 

@@ -86,7 +86,8 @@ def _counters(cursor: Cursor, schema: str, declared: dict[str, Counter]) -> dict
     found = {}
     for installed in counters.every(cursor, schema):
         counter = declared.pop(installed.name, None)
-        keys, fresh = counters.sizes(cursor, schema, installed.name)
+        keys = counters.keys(cursor, schema, installed.name)
+        fresh = counters.fresh_rows(cursor, schema, installed.name)
         found[installed.name] = AggregateStatus(
             installed.name, "counter", None, "kept", "kept", keys, fresh, is_declared=counter is not None,
             is_current=counter is None or counter.fingerprint == installed.fingerprint,

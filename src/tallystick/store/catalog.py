@@ -34,6 +34,16 @@ class ViewColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class CounterGrants:
+    """What a role that was granted a part of the use of counters may do; `may_read` is true of any of them."""
+
+    role: str
+    may_enter: bool
+    may_add: bool
+    may_read: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Blocker:
     """A session that holds a lock on a table. `age_s` is the age of its transaction in seconds."""
 
@@ -99,6 +109,17 @@ def may_read(cursor: Cursor, view: str, source: int) -> tuple[bool, str] | None:
     """Whether the owner of a view may read a table, and that owner's name; None if there is no such view."""
     row = cursor.execute(named("may_read"), {"view": view, "source": source}).fetchone()
     return None if row is None else (bool(row[0]), str(row[1]))
+
+
+def counter_grants(cursor: Cursor, schema: str, names: list[str]) -> list[CounterGrants]:
+    """Roles beside the owners that were granted adding to counters or reading one of these."""
+    rows = cursor.execute(named("counter_grants"), {"schema": schema, "counters": names}).fetchall()
+    return [CounterGrants(*row) for row in rows]
+
+
+def counters_name_another_schema(cursor: Cursor, schema: str) -> bool:
+    """Whether the schema was renamed since the functions of its counters were made."""
+    return bool(_one(cursor, "named_otherwise", schema=schema, quoted=Identifier(schema).as_string(None)))
 
 
 def publications_of_changes(cursor: Cursor, schema: str) -> list[str]:

@@ -15,6 +15,7 @@ from tallystick.declare.names import internal_name
 from tallystick.errors import NotInstalled
 from tallystick.store.aggregates import is_schema_installed
 from tallystick.store.connection import Cursor, one_row
+from tallystick.store.queries import counter_functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ def changes(counter: Counter) -> list[Statement]:
         Statement("the former query", fill("DROP VIEW IF EXISTS {v}", v=_direct(counter.schema, counter.name))),
         *direct_view(counter),
     ]  # fmt: skip
+
+
+def functions(schema: str) -> Statement:
+    """Makes the functions of all counters anew, so that their text names the schema as it is called now."""
+    return Statement("functions that name this schema", counter_functions(schema))
 
 
 def removal(schema: str, name: str) -> list[Statement]:
@@ -236,14 +242,21 @@ def first_unfit(cursor: Cursor, schema: str, name: str, *, is_numeric: bool) -> 
     return None if row is None else (row[0], row[1])
 
 
-def sizes(cursor: Cursor, schema: str, name: str) -> tuple[int, int]:
-    """Keys, and rows that no fold has seen."""
+def keys(cursor: Cursor, schema: str, name: str) -> int:
+    """Keys, counted by one look into the index for each, however many rows it has."""
     query = (
-        "SELECT count(DISTINCT s.key), count(*) FILTER (WHERE s.is_fresh) FROM {shard} AS s"
-        " JOIN {counter} AS c ON c.id = s.counter WHERE c.name = {name}"
+        "WITH RECURSIVE c AS (SELECT id FROM {counter} WHERE name = {name}), k AS ("
+        "SELECT (SELECT min(s.key) FROM {shard} AS s WHERE s.counter = (SELECT id FROM c)) AS key"
+        " UNION ALL SELECT (SELECT min(s.key) FROM {shard} AS s WHERE s.counter = (SELECT id FROM c)"
+        ' AND s.key > k.key COLLATE "C") FROM k WHERE k.key IS NOT NULL) SELECT count(key) FROM k'
     )
-    row = one_row(cursor.execute(_fill(query, schema, name)))
-    return row[0], row[1]
+    return int(one_row(cursor.execute(_fill(query, schema, name)))[0])
+
+
+def fresh_rows(cursor: Cursor, schema: str, name: str) -> int:
+    """Rows that no fold has seen."""
+    query = "SELECT count(*) FROM {shard} WHERE counter = (SELECT id FROM {counter} WHERE name = {name}) AND is_fresh"
+    return int(one_row(cursor.execute(_fill(query, schema, name)))[0])
 
 
 def literal_list(values: list[str]) -> Composed:

@@ -259,3 +259,32 @@ ORDER BY 1 LIMIT 3
 SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid OR inhparent = c.oid), c.relpersistence::text,
        (SELECT s.relpersistence::text FROM pg_class AS s WHERE s.oid = to_regclass(%(state)s))
 FROM pg_class AS c WHERE c.oid = %(source)s::oid
+
+-- name: counter_grants
+-- Roles beside the owners that were granted adding to counters or reading one of them, what they may do by whatever way,
+-- and the views of counters.
+WITH views AS (
+    SELECT c.oid, c.relowner, c.relacl, c.relname::text AS name FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(counters)s::text[])
+), adding AS (
+    SELECT p.oid, p.proowner, p.proacl FROM pg_proc AS p
+    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = 'counter_add'
+), granted AS (
+    SELECT a.grantee FROM views AS v, aclexplode(v.relacl) AS a
+    WHERE a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, v.relowner)
+    UNION
+    SELECT a.grantee FROM adding AS f, aclexplode(f.proacl) AS a WHERE a.grantee NOT IN (0, f.proowner)
+)
+SELECT pg_get_userbyid(g.grantee)::text,
+       has_schema_privilege(g.grantee, to_regnamespace(quote_ident(%(schema)s)), 'USAGE'),
+       (SELECT bool_and(has_function_privilege(g.grantee, f.oid, 'EXECUTE')) FROM adding AS f),
+       (SELECT bool_or(has_any_column_privilege(g.grantee, v.oid, 'SELECT')) FROM views AS v)
+FROM granted AS g ORDER BY 1
+
+-- name: named_otherwise
+-- Whether there is a function of counters, and its text names another schema than the one it is in.
+SELECT EXISTS (
+    SELECT FROM pg_proc AS p
+    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = 'counter_add'
+      AND strpos(p.prosrc, ' ' || %(quoted)s || '.counter ') = 0
+)
