@@ -22,7 +22,17 @@ from psycopg.sql import SQL, Composable, Composed
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.order import Order, Values
 from tallystick.compiler.runs import EVERYTHING, Pieces, first, rows, seek
-from tallystick.compiler.text import Statement, canonical, column, comma, conjunction, dollar_quoted, fill, literal
+from tallystick.compiler.text import (
+    NO_SQL,
+    Statement,
+    canonical,
+    column,
+    comma,
+    conjunction,
+    dollar_quoted,
+    fill,
+    literal,
+)
 from tallystick.declare.ordered import Ordering
 
 ITEMS = 512
@@ -161,60 +171,80 @@ def numbered(start: int, count: int) -> list[SQL]:
     return [canonical(f"${number}") for number in range(start, start + count)]
 
 
+def before_place(buckets: Buckets, namespace: Values, place: Values, totals: Sequence[tuple[SQL, SQL]]) -> Composed:
+    """SELECT: one row of components, `r1 …`, of the items before a place; without those at the place itself.
+
+    Args:
+        place: values, or columns of a row before it in FROM; where they are NULL, the row means nothing.
+    """
+    order = buckets.order
+    columns = order.position
+    of_items, names = buckets.of_items()[: len(totals)], [name for name, _ in totals]
+    arguments = buckets.arguments() if len(totals) > 1 else []
+    summed = [fill("sum({n})", n=name) for name in names]
+
+    def place_of(level: int) -> list[Composed]:
+        return [fill("p{level}.{k}", level=SQL(str(level)), k=name) for name in columns]
+
+    def step(alias: SQL, found: Composable) -> Composed:
+        return fill("LEFT JOIN LATERAL {found} AS {alias} ON true", found=found, alias=alias)
+
+    def total(alias: SQL, values: Sequence[Composable], table: Composable) -> Composed:
+        sums = comma(fill("{v} AS {n}", v=value, n=name) for value, name in zip(values, names, strict=True))
+        return step(alias, fill("(SELECT {sums} FROM {table} AS u)", sums=sums, table=table))
+
+    def since(low: Sequence[Composable], some: Pieces, all_: Pieces) -> list[Composable]:
+        """Pieces from a place on, or from the start where there is no such place."""
+        return [*some, *(conjunction([piece, fill("{v} IS NULL", v=low[0])]) for piece in all_)]
+
+    steps: list[Composable] = []
+    for level in range(1, LEVELS + 1):
+        cut = place if level == 1 else place_of(level - 1)
+        pieces = order.before(cut, after=True)
+        at_level = fill("level = {l}", l=literal(level))
+        last = first(order, buckets.table, columns, namespace, pieces, at_level, backwards=True)
+        steps.append(step(SQL(f"p{level}"), last))
+    for level in range(1, LEVELS + 1):
+        here, at_level = place_of(level), fill("level = {l}", l=literal(level))
+        whole: Pieces = order.before(here, after=True)
+        if level < LEVELS:
+            above = place_of(level + 1)
+            whole = since(above, order.between(above, here, low_in=False), whole)
+        steps.append(total(SQL(f"w{level}"), summed, rows(order, buckets.table, names, namespace, whole, at_level)))
+    last_place = place_of(1)
+    unfolded = conjunction([buckets.unfolded(namespace), order.is_before(last_place)])
+    deltas = fill(
+        "(SELECT {names} FROM {t} WHERE {c})", names=comma(names), t=buckets.layout.object("delta"), c=unfolded
+    )  # fmt: skip
+    steps.append(total(SQL("d"), summed, deltas))
+    edge = since(last_place, order.between(last_place, place, high_in=False), order.before(place, after=False))
+    read = [*arguments, columns[0]]
+    steps.append(total(SQL("e"), of_items, rows(order, buckets.items, read, namespace, edge)))
+    parts = [*(SQL(f"w{level}") for level in range(1, LEVELS + 1)), SQL("d"), SQL("e")]
+    results = [
+        fill("({sum})::{t} AS {r}", t=type_, r=column("r", index),
+             sum=SQL(" + ").join(fill("coalesce({p}.{n}, 0)", p=part, n=name) for part in parts))
+        for index, (name, type_) in enumerate(totals, start=1)
+    ]  # fmt: skip
+    return fill(
+        "(SELECT {results} FROM (SELECT) AS one\n    {steps})", results=comma(results),
+        steps=SQL("\n    ").join(steps),
+    )  # fmt: skip
+
+
 def _before(buckets: Buckets, suffix: str, purpose: str, totals: list[tuple[SQL, SQL]]) -> Statement:
-    """Arguments: namespace and place. What is at the place itself is not before it."""
+    """Arguments: namespace and place."""
     order = buckets.order
     namespace = numbered(1, len(order.namespace))
     place = numbered(1 + len(namespace), len(order.position))
-    at, low, high = (order.variables(prefix) for prefix in ("at", "lo", "hi"))
     results = [column("r", index) for index in range(1, len(totals) + 1)]
-    of_items = buckets.of_items()[: len(totals)]
-    names, arguments = [name for name, _ in totals], buckets.arguments() if len(totals) > 1 else []
-
-    def add(table: Composable, values: Sequence[Composable]) -> Composed:
-        sums = comma(
-            fill("({r} + coalesce({v}, 0))::{t}", r=result, v=value, t=type_)
-            for result, value, (_, type_) in zip(results, values, totals, strict=True)
-        )
-        return fill("SELECT {sums} INTO {into} FROM {table} AS u", sums=sums, into=comma(results), table=table)
-
-    sums = [fill("sum({name})", name=name) for name in names]
-    of_level = fill("level = {level}", level=SQL("height"))
-    kept = [*names, order.position[0]]
-    items = [*arguments, order.position[0]]
-    whole_level = rows(order, buckets.table, kept, namespace, order.before(high, after=True), of_level)
-    part_of_level = rows(order, buckets.table, kept, namespace, order.between(low, high, low_in=False), of_level)
-    unfolded = fill(
-        "(SELECT {names} FROM {delta} AS d WHERE {unfolded} AND {before})",
-        names=comma(names), delta=buckets.layout.object("delta"), unfolded=buckets.unfolded(namespace),
-        before=order.is_before(at),
-    )  # fmt: skip
-    edge = rows(order, buckets.items, items, namespace, order.between(at, place, high_in=False))
     body = fill(
-        "  {zero};\n{last}"
-        "  IF {at1} IS NULL THEN\n    {all};\n    RETURN;\n  END IF;\n"
-        "  {high_is_at};\n"
-        "  FOR height IN 1 .. {levels} LOOP\n"
-        "    IF height < {levels} THEN\n{above}    ELSE\n      {low1} := NULL;\n    END IF;\n"
-        "    IF {low1} IS NULL THEN\n      {whole};\n      EXIT;\n    END IF;\n"
-        "    {part};\n    {high_is_low};\n"
-        "  END LOOP;\n"
-        "  {deltas};\n"
-        "  {edge};\n",
-        zero=SQL(";\n  ").join(fill("{r} := 0", r=result) for result in results),
-        at1=at[0], low1=low[0], levels=literal(LEVELS),
-        last=buckets.seek_place(at, SQL("1"), namespace, place, after=True, backwards=True),
-        above=buckets.seek_place(low, SQL("height + 1"), namespace, high, after=True, backwards=True),
-        all=add(rows(order, buckets.items, items, namespace, order.before(place, after=False)), of_items),
-        whole=add(whole_level, sums), part=add(part_of_level, sums), deltas=add(unfolded, sums),
-        edge=add(edge, of_items), high_is_at=assign(high, at), high_is_low=assign(high, low),
+        "  SELECT * INTO {results} FROM {before} AS b;\n",
+        results=comma(results), before=before_place(buckets, namespace, place, totals),
     )  # fmt: skip
     outs = [fill("OUT {r} {t}", r=result, t=type_) for result, (_, type_) in zip(results, totals, strict=True)]
     takes = [*parameters(buckets, buckets.columns), *outs]
-    declarations = order.declarations("at", "lo", "hi")
-    return Statement(
-        purpose, internal_function(buckets.layout, suffix, comma(takes), declarations, body, SQL("STABLE"))
-    )
+    return Statement(purpose, internal_function(buckets.layout, suffix, comma(takes), NO_SQL, body, SQL("STABLE")))
 
 
 def _nth(buckets: Buckets) -> Statement:
