@@ -15,6 +15,8 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy.types import Enum, TypeDecorator, TypeEngine
+
 from tallystick.declare.ranges import Order
 
 
@@ -35,20 +37,31 @@ def refuse_foreign(order: Order, cursor: object, namespace: Sequence[Any]) -> No
     if name != order.aggregate:
         raise order.refuse(f'the cursor is of the aggregate "{name}"', hint)
     for part, value, written in zip(order.namespace, namespace, of, strict=False):
-        if _differs(value, written):
+        if _differs(part.type, value, written):
             raise order.refuse(f"the cursor is of the namespace {part.name} = {written}, not {value}", hint)
 
 
-def _differs(value: object, written: str) -> bool:
-    """Whether a value is surely another than the one that PostgreSQL has written."""
-    if isinstance(value, bool):
-        return written != ("true" if value else "false")
-    if isinstance(value, int | Decimal):
-        return Decimal(written) != value
-    if isinstance(value, uuid.UUID):
-        return uuid.UUID(written) != value
-    if isinstance(value, datetime):
-        return value.tzinfo is not None and datetime.fromisoformat(written) != value
-    if isinstance(value, date | time):
-        return written != value.isoformat()
-    return isinstance(value, str) and written.rstrip() != value.rstrip()
+def _differs(type_: TypeEngine[Any], value: object, written: str) -> bool:
+    """Whether a value is surely another than the one that PostgreSQL has written.
+
+    Texts can be equal and spelled differently, by their collation, so they are left to PostgreSQL; so is what a type of
+    the application's own makes of a value.
+    """
+    if isinstance(type_, TypeDecorator | Enum):
+        return False
+    try:
+        if isinstance(value, bool):
+            return written != ("true" if value else "false")
+        if isinstance(value, int | Decimal):
+            return Decimal(written) != value and value == value  # NaN is equal to itself in PostgreSQL
+        if isinstance(value, uuid.UUID):
+            return uuid.UUID(written) != value
+        if isinstance(value, datetime):
+            return value.tzinfo is not None and datetime.fromisoformat(written) != value
+        if isinstance(value, date):
+            return date.fromisoformat(written) != value
+        if isinstance(value, time):
+            return time.fromisoformat(written) != value
+    except (ValueError, TypeError, ArithmeticError):
+        return True  # Python has no such value: a moment of the year 0 or infinity, or a cursor that somebody made up
+    return False

@@ -21,6 +21,8 @@ from tallystick.declare.names import read_name
 from tallystick.declare.ranges import Order, Part, Span, is_expression
 
 CURSOR = "cursor"
+MOST = 2**62
+"""Offsets and limits are this far from 0 at most, so that the sum of two is a bigint."""
 
 
 class OrderReads:
@@ -129,8 +131,8 @@ class OrderReads:
             limit: items of a page, from 1.
             order: "asc", or "desc" from the last item back.
         """
-        if type(limit) is not int or limit < 1:
-            raise self._order.refuse(f"limit={limit!r}", "Pass an int from 1.")
+        if type(limit) is not int or not 1 <= limit <= MOST:
+            raise self._order.refuse(f"limit={limit!r}", "Pass an int from 1, of at most 62 bits.")
         if after is not None:
             refuse_foreign(self._order, after, namespace)
         arguments = [
@@ -248,7 +250,7 @@ class OrderReads:
         return [_argument(part, value) for part, value in zip(self._order.position, padded, strict=True)]
 
     def _measure(self, measure: str) -> tuple[str]:
-        if measure not in self._sums:
+        if measure not in list(self._sums):  # whatever it is; a mapping would want it hashable
             raise self._order.refuse(
                 f"the sum {measure!r} is unknown (has: {', '.join(self._sums) or 'none'})", "Use one of its sums."
             )
@@ -262,8 +264,8 @@ class OrderReads:
     def _integer(self, word: str, value: Any) -> ColumnElement[Any]:
         if is_expression(value):
             return value
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self._order.refuse(f"{word}={value!r}", "Pass an int.")
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST:
+            raise self._order.refuse(f"{word}={value!r}", "Pass an int of at most 62 bits.")
         return literal(value, BigInteger())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -180,7 +180,7 @@ class Order:
         Raises:
             UsageError: a query is no mapping, or has an unknown keyword.
         """
-        if isinstance(queries, Mapping | str):
+        if isinstance(queries, Mapping | str) or not isinstance(queries, Iterable):
             raise self.refuse("expected a list of queries", 'Write it like [{"namespace": 7, "lower": start}, …].')
         found = []
         for query in queries:
@@ -195,7 +195,8 @@ class Order:
                     f"Known are {', '.join(sorted(allowed))}.",
                 )
             names = {"lower", "upper", "bounds", "prefix", "eq"} & set(query)
-            values = self.in_namespace(_tuple(query.get("namespace", ()), len(self.namespace)))
+            given = _tuple(query["namespace"], len(self.namespace)) if "namespace" in query else ()
+            values = self.in_namespace(given)
             span = self.span(**{name: query[name] for name in names})
             if any(is_expression(value) for value in (*values, *span.lower, *span.upper)):
                 raise self.refuse("a batch takes values, not expressions", "Read expressions one by one.")
@@ -236,14 +237,7 @@ class Order:
             expected = part.type.python_type
         except NotImplementedError:
             return
-        fits = isinstance(value, expected)
-        if expected in (float, Decimal):
-            fits = isinstance(value, int | float | Decimal)
-        if isinstance(value, bool) and expected is not bool:
-            fits = False
-        if isinstance(value, datetime) and expected is date:
-            fits = False
-        if not fits and not isinstance(value, str if hasattr(part.type, "enums") else expected):
+        if not _fits(part.type, expected, value):
             raise self.refuse(
                 f"{part.name} is compared with {value!r}, expected {expected.__name__}, got {type(value).__name__}",
                 "Pass a value of the column's type.",
@@ -253,6 +247,17 @@ class Order:
 def is_expression(value: object) -> TypeGuard[ColumnElement[Any]]:
     """A column or another SQL expression, as of a table or of a mapped class."""
     return isinstance(value, ColumnElement) or hasattr(value, "__clause_element__")
+
+
+def _fits(type_: TypeEngine[Any], expected: type, value: object) -> bool:
+    """What Python takes for a subtype is none to PostgreSQL: bool of int, datetime of date."""
+    if hasattr(type_, "enums") and isinstance(value, str):
+        return True
+    if isinstance(value, bool) and expected in (int, float, Decimal):
+        return False
+    if isinstance(value, datetime) and expected is date:
+        return False
+    return isinstance(value, (int, float, Decimal) if expected in (float, Decimal) else expected)
 
 
 def _tuple(value: Any, columns: int) -> tuple[Any, ...]:
