@@ -3,10 +3,10 @@
 The two stand in the schemas `public` and `plain`, and scripts name neither: the search path chooses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 import pytest
@@ -71,6 +71,15 @@ class Scenario:
     changes: bool = True
 
 
+class Asked(Protocol):
+    """An oracle over one connection."""
+
+    def differences(self) -> list[Difference]: ...
+
+
+Ask = Callable[[Connection, Tally], Asked]
+
+
 def declared() -> Tally:
     tally = Tally()
     for name, query in DECLARED.items():
@@ -81,13 +90,15 @@ def declared() -> Tally:
 class Stage:
     """A session of the application, the oracle after each statement, and a fold after every so many statements."""
 
-    def __init__(self, app: Connection, other: Connection, engine: Engine, *, fold_every: int) -> None:
-        self.app, self.engine, self.fold_every = app, engine, fold_every
+    def __init__(
+        self, app: Connection, other: Connection, engine: Engine, tally: Tally, ask: Ask, *, fold_every: int
+    ) -> None:
+        self.app, self.engine, self.tally, self.fold_every = app, engine, tally, fold_every
         self._checks = 0
-        self.tally = declared()
         self.is_locked = False  # a TRUNCATE in the open transaction keeps everyone else out of the table
-        self._others = Oracle(other, self.tally)
-        self._own: Oracle | None = None
+        self._ask = ask
+        self._others = ask(other, tally)
+        self._own: Asked | None = None
 
     def play(self, scenario: Scenario) -> None:
         """Play it in both schemas; the oracle is asked after each statement, before and after folds."""
@@ -137,7 +148,7 @@ class Stage:
     def _look(self) -> None:
         found: list[Difference] = []
         if self.app.info.transaction_status == TransactionStatus.INTRANS:
-            self._own = self._own or Oracle(self.app, self.tally)
+            self._own = self._own or self._ask(self.app, self.tally)
             found += self._own.differences()
         if not self.is_locked:
             found += self._others.differences()
@@ -147,7 +158,7 @@ class Stage:
         return self.app.execute(ROWS).fetchall()
 
 
-def template(server: Server) -> str:
+def template(server: Server, name: str = "written", declare: Callable[[], Tally] = declared) -> str:
     """Name of a template database with both tables, and the aggregates over one of them serving."""
 
     def build(connection: Connection) -> None:
@@ -156,15 +167,17 @@ def template(server: Server) -> str:
         connection.execute(TABLES)
         connection.commit()
         engine = create_engine(server.url(connection.info.dbname), poolclass=NullPool)
-        tally = declared()
+        tally = declare()
         tally.install(engine)
         tally.backfill(engine)
 
-    return server.template("written", build)
+    return server.template(name, build)
 
 
 @contextmanager
-def stage(connect: Connect, database: URL, *, fold_every: int) -> Iterator[Stage]:
+def stage(
+    connect: Connect, database: URL, *, fold_every: int, declare: Callable[[], Tally] = declared, ask: Ask = Oracle
+) -> Iterator[Stage]:
     """A stage whose folds keep their connection: these tests fold often."""
     engine = create_engine(database, connect_args={"options": "-c lock_timeout=10s"})
     try:
@@ -172,6 +185,6 @@ def stage(connect: Connect, database: URL, *, fold_every: int) -> Iterator[Stage
         app.execute("SET statement_timeout = '30s'")  # a script that goes round in circles fails instead
         other = connect(autocommit=True)
         other.execute("SET lock_timeout = '10s'")
-        yield Stage(app, other, engine, fold_every=fold_every)
+        yield Stage(app, other, engine, declare(), ask, fold_every=fold_every)
     finally:
         engine.dispose()
