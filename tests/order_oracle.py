@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import product
+from itertools import count, product
 from typing import Any, LiteralString, cast
 
 import pytest
-from psycopg import sql
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from sqlalchemy import Connection as SQLAlchemyConnection
 from sqlalchemy import Engine, select, text
@@ -24,6 +23,8 @@ from tallystick.declare.names import internal_name, read_name
 from tests.oracle import Difference, told
 from tests.servers import Connection
 
+NUMBERS = count(1)  # of prepared statements, which outlive an oracle
+ITEMS = SQL("item AS i")
 BOUNDS = ("[]", "[)", "(]", "()")
 STEP = 3  # items between the ends of a range
 FLOATS: LiteralString = """
@@ -57,12 +58,12 @@ class OrderOracle:
 
     def __post_init__(self) -> None:
         self.connection.prepare_threshold = None  # else psycopg drops prepared statements at each ROLLBACK
-        for number, (aggregate, from_source) in enumerate(product(self.tally.orders.values(), (False, True))):
+        for aggregate, from_source in product(self.tally.orders.values(), (False, True)):
             if from_source and not self.direct:
                 continue
             view = Identifier(aggregate.schema, aggregate.name).as_string()
             floats = {name for (name,) in self.connection.execute(FLOATS, [view]).fetchall()}
-            name = Identifier(f"order{number}")
+            name = Identifier(f"order{next(NUMBERS)}")
             question = _Question(aggregate, floats, of_view=self.of_view, from_source=from_source)
             self.connection.execute(SQL("PREPARE {} AS {}").format(name, question.text()))
             self._asked.append(SQL("EXECUTE {}").format(name))
@@ -130,7 +131,7 @@ class _Question:
         for order, expected in zip(("asc", "desc"), ends, strict=True):
             yield self._value("rank " + order, self._call("rank", [*i, Literal(order)]), expected)
         for offset in (SQL("i.its_place"), SQL("i.its_place - i.how_many")):
-            yield self._row("at", [offset, *self._everything()], SQL("item AS i"))
+            yield self._row("at", [offset, *self._everything()], ITEMS)
         together = SQL(" AND ").join([
             SQL("j.its_place = i.its_place + {}").format(Literal(STEP)),
             *(SQL("i.{n} = j.{n}").format(n=name) for name in self.namespace),
@@ -214,13 +215,12 @@ class _Question:
             return naive
         return self._call(f"sum_{name}", arguments, half=Literal(True))
 
-    def _value(
-        self, what: str, got: Composable, expected: Composable, table: Composable = SQL("item AS i")
-    ) -> Composed:
+    def _value(self, what: str, got: Composable, expected: Composable, table: Composable = ITEMS) -> Composed:
         title = Literal(f"{self.aggregate.name}: {what}")
         return SQL(
             "SELECT {t}, format('%s: %s, expected %s', i, got, expected)"
-            " FROM (SELECT i, {got} AS got, {expected} AS expected FROM {table}) AS o WHERE got IS DISTINCT FROM expected"
+            " FROM (SELECT i, {got} AS got, {expected} AS expected FROM {table}) AS o"
+            " WHERE got IS DISTINCT FROM expected"
         ).format(t=title, got=got, expected=expected, table=table)
 
     def _row(self, what: str, arguments: Sequence[Composable], table: Composable) -> Composed:
