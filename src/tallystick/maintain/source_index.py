@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from tallystick.compiler.source_index import create_index, index_definition
 from tallystick.compiler.text import Statement, canonical, fill
 from tallystick.declare.names import internal_name
-from tallystick.declare.ordered import Ordered, Ordering
+from tallystick.declare.ordered import Ordered
 from tallystick.declare.sqltext import Shape
 from tallystick.declare.tokens import name_of, tokenize
 from tallystick.errors import InstallError, SourceLocked
@@ -29,14 +29,13 @@ class NeededIndex:
         name: of the index that we build where there is none, in the schema of the source.
         found: qualified name of one that is there.
         source: the table.
-        shape, ordering: what its columns are.
+        columns: what follows the name of the table in CREATE INDEX, as PostgreSQL prints it.
     """
 
     name: str
     found: str | None
     source: Relation
-    shape: Shape
-    ordering: Ordering
+    columns: str
 
     @property
     def qualified(self) -> str:
@@ -54,7 +53,7 @@ class NeededIndex:
         return Statement(f"the order of the items, built first and {beside}", built)
 
     def on(self, table: str) -> Composed:
-        return index_definition(self.shape, self.ordering, canonical(table))
+        return fill("ON {table} {columns}", table=canonical(table), columns=canonical(self.columns))
 
 
 def needed_index(cursor: Cursor, aggregate: Ordered, shape: Shape, source: Relation) -> NeededIndex:
@@ -75,8 +74,17 @@ def needed_index(cursor: Cursor, aggregate: Ordered, shape: Shape, source: Relat
                 f" {error.diag.message_primary}.",
                 hint="Order by columns of types that can be sorted.",
             ) from error
-        found = catalog.equal_index(cursor, source.oid, f"pg_temp.{Identifier(name).as_string(None)}")
-    return NeededIndex(name, found, source, shape, aggregate.ordering)
+        built = f"pg_temp.{Identifier(name).as_string(None)}"
+        found = catalog.equal_index(cursor, source.oid, built)
+        # Before version 16 the declaration, as PostgreSQL prints it, names the table in each of its columns, and so
+        # would an index of a partition, whose name is another.
+        columns = _columns(catalog.index_definition(cursor, built))
+    return NeededIndex(name, found, source, columns)
+
+
+def _columns(definition: str) -> str:
+    using = next(token for token in tokenize(definition) if (token.kind, token.text) == ("word", "using"))
+    return definition[using.start :]
 
 
 def index_name(schema: str, aggregate: str) -> str:

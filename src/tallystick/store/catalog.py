@@ -238,6 +238,12 @@ def equal_index(cursor: Cursor, source: int, wanted: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def index_definition(cursor: Cursor, index: str) -> str:
+    """CREATE INDEX, with all names qualified but those of the table's columns; sets the search path."""
+    cursor.execute(FIXED_PATH.sql)
+    return str(one_row(cursor.execute("SELECT pg_get_indexdef(%s::regclass)", (index,)))[0])
+
+
 def children(cursor: Cursor, parent: int) -> list[Relation]:
     """What is directly below a partitioned table."""
     rows = cursor.execute(named("children"), {"parent": parent}).fetchall()
