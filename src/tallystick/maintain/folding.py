@@ -66,6 +66,11 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     adopted = partitions.adopt_new(engine, schema, name)
     with transaction(engine, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
+        is_other = found.ordering is not None and _used_as(cursor, schema, found) != found.generated
+    if is_other:
+        # The buckets are of other values than the items have now, and readers have been served by the source.
+        groups = patiently(engine, _rebuild, engine, schema, found)
+        return FoldResult(name, 0, groups, time.perf_counter() - started, adopted=tuple(adopted))
     # What counts items of the source does so in the one snapshot of a transaction.
     with transaction(engine, snapshot=found.ordering is not None) as cursor:
         if found.ordering is not None:
@@ -123,16 +128,21 @@ def backfill(
 
 def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
     name = found.name
-    direct = catalog.qualified(schema, internal_name(name, "direct"))
     with transaction(engine, snapshot=True) as cursor:
         _hold(cursor, schema, found)
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))
         (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
-        used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
-        aggregates.serve_kept(cursor, schema, name, catalog.generated_as(cursor, found.source_oid, used))
+        aggregates.serve_kept(cursor, schema, name, _used_as(cursor, schema, found))
     return int(groups)
+
+
+def _used_as(cursor: Cursor, schema: str, found: Installed) -> str | None:
+    """How the source computes the generated columns that an aggregate uses."""
+    direct = catalog.qualified(schema, internal_name(found.name, "direct"))
+    used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
+    return catalog.generated_as(cursor, found.source_oid, used)
 
 
 def _hold(cursor: Cursor, schema: str, found: Installed) -> None:
