@@ -20,7 +20,7 @@ from sqlalchemy import Engine, select, text
 from tallystick import Bound, Ordered, Tally, direct_of
 from tallystick.compiler import buckets
 from tallystick.declare.names import internal_name, read_name
-from tests.oracle import Difference, told
+from tests.oracle import IS_KEPT, Difference, told
 from tests.servers import Connection
 
 NUMBERS = count(1)  # of prepared statements, which outlive an oracle
@@ -114,7 +114,7 @@ class _Question:
             )
             names = {"all": Identifier(f"all{number}"), "some": Identifier(f"some{number}")}
             numbered.append(windows.format(s=Identifier(name), p=partition, by=by, n=Literal(STEP), **names))
-        known = [SQL("{} IS NOT NULL").format(name) for name in (*self.namespace, *self.key)]
+        known: list[Composable] = [SQL("{} IS NOT NULL").format(name) for name in (*self.namespace, *self.key)]
         asked = SQL("\nUNION ALL ").join([*self._of_items(), *self._of_namespaces(), *self._of_sets(), self._buckets()])
         return SQL(
             "WITH RECURSIVE item AS MATERIALIZED (SELECT {columns}, {numbered} FROM {items} AS d WHERE {known}),\n"
@@ -128,15 +128,12 @@ class _Question:
         """Each item's rank and what lies at it, and a range that begins with it."""
         i, j = self._of("i", self.position), self._of("j", self.position)
         ends = (SQL("i.its_place"), SQL("i.how_many - 1 - i.its_place"))
-        for order, expected in zip(("asc", "desc"), ends, strict=True):
-            yield self._value("rank " + order, self._call("rank", [*i, Literal(order)]), expected)
+        for order, place in zip(("asc", "desc"), ends, strict=True):
+            yield self._value("rank " + order, self._call("rank", [*i, Literal(order)]), place)
         for offset in (SQL("i.its_place"), SQL("i.its_place - i.how_many")):
             yield self._row("at", [offset, *self._everything()], ITEMS)
-        together = SQL(" AND ").join([
-            SQL("j.its_place = i.its_place + {}").format(Literal(STEP)),
-            *(SQL("i.{n} = j.{n}").format(n=name) for name in self.namespace),
-        ])  # fmt: skip
-        pairs = SQL("item AS i JOIN item AS j ON {}").format(together)
+        apart = SQL("j.its_place = i.its_place + {}").format(Literal(STEP))
+        pairs = SQL("item AS i JOIN item AS j ON {}").format(self._same("i", "j", apart))
         bounds = SQL("(ARRAY['[]', '[)', '(]', '()'])[1 + i.its_place % 4]")
         ends_in = SQL("{} - (ARRAY[0, 1, 1, 2])[1 + i.its_place % 4]").format(Literal(STEP + 1))
         yield self._value("count", self._call("count", [*i, *j, bounds]), ends_in, pairs)
@@ -145,7 +142,7 @@ class _Question:
             expected = self._expected(name, arguments, Identifier("i", f"some{number}"))
             yield self._value(f"sum of {name}", self._call(f"sum_{name}", arguments), expected, pairs)
         if self.key:
-            some = [*self._of("i", self.key), *[SQL("NULL")] * (len(self.position) - len(self.key))]
+            some: list[Composable] = [*self._of("i", self.key), *[SQL("NULL")] * (len(self.position) - len(self.key))]
             yield self._value("count of key", self._call("count", [*some, *some, Literal("[]")]), SQL("i.ties"))
             yield self._value("rank of key", self._call("rank", [*some, Literal("asc")]), SQL("i.smaller"))
             behind = SQL("i.how_many - i.smaller - i.ties")
@@ -205,9 +202,12 @@ class _Question:
             )  # fmt: skip
 
     def _buckets(self) -> Composed:
-        check = Identifier(self.aggregate.schema, internal_name(self.aggregate.name, "check"))
-        title = Literal(f"{self.aggregate.name}: bucket")
-        return SQL("SELECT {t}, c::text FROM {check}() AS c WHERE kept <> direct").format(t=title, check=check)
+        """While a partition is not counted, nobody is served from the buckets, and they are not what they should be."""
+        schema, name = self.aggregate.schema, self.aggregate.name
+        return SQL("SELECT {title}, c::text FROM {check}() AS c WHERE kept <> direct AND {is_kept}").format(
+            title=Literal(f"{name}: bucket"), check=Identifier(schema, internal_name(name, "check")),
+            is_kept=IS_KEPT.format(table=Identifier(schema, "aggregate"), name=Literal(name)),
+        )  # fmt: skip
 
     def _expected(self, name: str, arguments: Sequence[Composable], naive: Composable) -> Composable:
         """Sums of floating point depend on the order of rows: for those the direct half is the definition."""
@@ -334,7 +334,7 @@ class _Reads:
     def _check(self, space: tuple[Any, ...], items: list[tuple[Any, ...]]) -> None:
         reads, many = self.aggregate, len(items)
         for low, high in {(0, many - 1), (many // 3, many - 1 - many // 4), (many // 2, many // 2)}:
-            ends = {"lower": self._bound(items[low]), "upper": self._bound(items[high])}
+            ends: dict[str, Any] = {"lower": self._bound(items[low]), "upper": self._bound(items[high])}
             for bounds in BOUNDS:
                 inside = items[low + (bounds[0] == "(") : high + (bounds[1] == "]")]
                 self._value(reads.count(*space, **ends, bounds=bounds), max(0, len(inside)))

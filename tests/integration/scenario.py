@@ -158,7 +158,12 @@ class Stage:
         return self.app.execute(ROWS).fetchall()
 
 
-def template(server: Server, name: str = "written", declare: Callable[[], Tally] = declared) -> str:
+def template(
+    server: Server,
+    name: str = "written",
+    declare: Callable[[], Tally] = declared,
+    afterwards: LiteralString = "SELECT",
+) -> str:
     """Name of a template database with both tables, and the aggregates over one of them serving."""
 
     def build(connection: Connection) -> None:
@@ -170,6 +175,7 @@ def template(server: Server, name: str = "written", declare: Callable[[], Tally]
         tally = declare()
         tally.install(engine)
         tally.backfill(engine)
+        connection.execute(afterwards)
 
     return server.template(name, build)
 
