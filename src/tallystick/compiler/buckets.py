@@ -32,6 +32,7 @@ from tallystick.compiler.text import (
     dollar_quoted,
     fill,
     literal,
+    private,
 )
 from tallystick.declare.ordered import Ordering
 
@@ -144,7 +145,8 @@ def totals_functions(buckets: Buckets) -> list[Statement]:
     found = [_before(buckets, "rank", "number of items before a place", buckets.totals[:1])]
     if len(buckets.totals) > 1:
         found.append(_before(buckets, "totals", "components of the items before a place", buckets.totals))
-    return [*found, _nth(buckets)]
+    internal = ["rank", "nth", *(["totals"] if len(found) > 1 else [])]
+    return [*found, _nth(buckets), private(buckets.layout.object(name) for name in internal)]
 
 
 def internal_function(

@@ -21,18 +21,21 @@ from dataclasses import replace
 
 from psycopg.sql import SQL, Composable, Identifier
 
+from tallystick.compiler.batch_functions import batch_functions
 from tallystick.compiler.buckets import Buckets, totals_functions
 from tallystick.compiler.capture import capture_statements
 from tallystick.compiler.grouped import Compiled
+from tallystick.compiler.item_functions import item_functions
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.order import Order
-from tallystick.compiler.order_functions import item_columns, public_columns, read_functions, sum_names
+from tallystick.compiler.order_functions import value_functions
 from tallystick.compiler.ordered_checks import check_function
 from tallystick.compiler.ordered_folding import folding_functions
 from tallystick.compiler.partitions import partition_statements
+from tallystick.compiler.read_function import item_columns, public_columns
 from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.tables import additive_definitions, delta_table, table, unlogged
-from tallystick.compiler.text import Statement, canonical, column, comma, fill, private
+from tallystick.compiler.text import Statement, canonical, column, comma, fill
 from tallystick.declare.ordered import Ordering
 from tallystick.declare.sqltext import Shape
 
@@ -56,11 +59,9 @@ def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, or
     layout = Layout.of(name, schema, items, snapshot)
     buckets = Buckets(Order.of(layout, ordering), ordering)
     functions, triggers = capture_statements(layout)
-    objects = [
-        _items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets),
-        private(layout.object(name) for name in (("rank", "totals", "nth") if sum_names(buckets) else ("rank", "nth"))),
-        *read_functions(buckets), *folding_functions(buckets), *check_function(buckets),
-    ]  # fmt: skip
+    objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]
+    objects += [*value_functions(buckets), *item_functions(buckets), *batch_functions(buckets)]
+    objects += [*folding_functions(buckets), *check_function(buckets)]
     if snapshot.source.is_partitioned:
         objects += partition_statements(layout)
     return Compiled(tuple(objects), tuple(triggers))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg.sql import SQL
 
 from tallystick.compiler.buckets import Buckets
-from tallystick.compiler.order_functions import SETTINGS, has_files
+from tallystick.compiler.read_function import SETTINGS, has_files
 from tallystick.compiler.runs import rows
 from tallystick.compiler.text import Statement, comma, conjunction, dollar_quoted, fill, private
 

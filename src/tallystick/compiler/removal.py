@@ -18,7 +18,7 @@ UNDER_VIEWS = ("guard", "refill", "row", "source")
 OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
 OF_ORDER = ("check", "cut", "join", "nth", "rank", "totals")
-READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces")
+READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces", "count_many")
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
 
@@ -55,7 +55,7 @@ def read_names(name: str, shape: Shape, ordering: Ordering) -> list[str]:
     """The functions that readers of an ordered aggregate call."""
     reads = [read for read in READS if ordering.namespace or read != "namespaces"]
     sums = [f"sum_{measure.name}" for measure in shape.measures if measure.argument is not None]
-    return [read_name(name, read) for read in (*reads, *sums)]
+    return [read_name(name, read) for read in (*reads, *sums, *(f"{each}_many" for each in sums))]
 
 
 def table_names(name: str, shape: Shape) -> list[str]:

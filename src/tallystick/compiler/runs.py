@@ -109,6 +109,31 @@ def seek(
     )  # fmt: skip
 
 
+def sought(
+    order: Order,
+    table: Composable,
+    namespace: Values,
+    cut: Values,
+    *,
+    after: Composable,
+    backwards: bool = False,
+) -> Composed:
+    """The same in SQL: no row or one."""
+    beyond = order.before if backwards else order.behind
+    found = [
+        first(
+            order, table, order.position, namespace, EVERYTHING, fill("{v} IS NULL", v=cut[0]), backwards=backwards
+        )
+    ]  # fmt: skip
+    for length in range(1, len(cut) + 1):
+        gates = [fill("{v} IS NOT NULL", v=cut[length - 1])]
+        gates += [fill("{v} IS NULL", v=cut[length])] if length < len(cut) else []
+        for gate, is_after in ((after, True), (fill("NOT {a}", a=after), False)):
+            pieces = beyond(cut[:length], after=is_after)
+            found.append(first(order, table, order.position, namespace, pieces, *gates, gate, backwards=backwards))
+    return fill("({rows})", rows=SQL("\n      UNION ALL ").join(found))
+
+
 def _conditions(order: Order, namespace: Values, pieces: Pieces, conditions: Sequence[Composable]) -> list[Composed]:
     inside = order.in_namespace(namespace)
     return [conjunction([*inside, piece, *conditions]) for piece in pieces]

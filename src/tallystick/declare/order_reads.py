@@ -185,13 +185,24 @@ class OrderReads:
         self, name: str, queries: Sequence[Mapping[str, Any]], type_: TypeEngine[Any], label: str = "count"
     ) -> Select[Any]:
         entries = self._order.entries(queries)
-        asked = self._asked([(values, span) for values, span, _ in entries])
-        arguments = [*self._columns_of(asked, self._order.namespace, "of"), *self._span_of(asked)]
-        value = self._function(name, arguments, type_)
-        return select(asked.c.position, value.label(label)).order_by(asked.c.position)
+        arrays = [array for _, _, array in self._arrays([(values, span) for values, span, _ in entries])]
+        columns = [Column("query", BigInteger), Column("result", type_)]
+        found = self._call(f"{name}_many", arrays).table_valued(*columns)
+        position = found.c.query.label("position")
+        return select(position, found.c.result.label(label)).order_by(found.c.query)
 
-    def _asked(self, queries: list[tuple[list[Any], Span]], offsets: list[int] | None = None) -> TableValuedAlias:
-        """The queries of a batch as rows of a table, numbered from 0, whose columns are the functions' arguments."""
+    def _asked(self, queries: list[tuple[list[Any], Span]], offsets: list[int]) -> TableValuedAlias:
+        """The queries of a batch as rows of a table, numbered from 0, whose columns are a function's arguments."""
+        arrays = [
+            ("position", BigInteger(), literal(list(range(len(queries))), ARRAY(BigInteger()))),
+            *self._arrays(queries),
+            ("at_offset", BigInteger(), literal(offsets, ARRAY(BigInteger()))),
+        ]
+        columns = [Column(name, type_) for name, type_, _ in arrays]
+        return func.unnest(*(array for _, _, array in arrays)).table_valued(*columns).render_derived()
+
+    def _arrays(self, queries: list[tuple[list[Any], Span]]) -> list[tuple[str, TypeEngine[Any], ColumnElement[Any]]]:
+        """Namespaces, ends and bounds of many ranges: the name, the type and the values of each."""
         columns: list[tuple[str, TypeEngine[Any], list[Any]]] = []
         for index, part in enumerate(self._order.namespace):
             columns.append((f"of_{index}", part.type, [values[index] for values, _ in queries]))
@@ -200,11 +211,7 @@ class OrderReads:
             for index, part in enumerate(self._order.position):
                 columns.append((f"{word}_{index}", part.type, [end[index] for end in ends]))
         columns.append(("bounds", Text(), [span.bounds for _, span in queries]))
-        columns.append(("at_offset", BigInteger(), offsets if offsets is not None else [None] * len(queries)))
-        arrays = [literal(values, ARRAY(_array_type(type_))) for _, type_, values in columns]
-        numbers = literal(list(range(len(queries))), ARRAY(BigInteger()))
-        named = [Column("position", BigInteger), *(Column(name, type_) for name, type_, _ in columns)]
-        return func.unnest(numbers, *arrays).table_valued(*named).render_derived()
+        return [(name, type_, literal(values, ARRAY(_array_type(type_)))) for name, type_, values in columns]
 
     def _columns_of(self, asked: TableValuedAlias, parts: Sequence[Part], word: str) -> list[ColumnElement[Any]]:
         return [asked.c[f"{word}_{index}"] for index in range(len(parts))]
