@@ -1,7 +1,7 @@
 """Buckets: a skip list over the source's own index.
 
 A row of `x__bucket` ends a *bucket*: the run of items from the place of the row before it up to its own place, where
-the next bucket begins. It holds how many items are in the run, and their sums. Rows of level 1 stand about 500 items
+the next bucket begins. It holds how many items are in the run, and their sums. Rows of level 1 stand about 250 items
 apart; every so often a place stands in level 2 as well, with the totals since the place before it in level 2, and so
 on. Behind the last place of a namespace is its tail, for which nothing is kept: a namespace of a few hundred rows has
 no bucket at all, and keys that grow with time fall into the tail, where nothing has to be counted.
@@ -36,9 +36,9 @@ from tallystick.compiler.text import (
 )
 from tallystick.declare.ordered import Ordering
 
-ITEMS = 512
+ITEMS = 256
 """Items of a bucket, about; twice as many are split."""
-PLACES = 128
+PLACES = 64
 """Buckets of one level in one of the next, about."""
 LEVELS = 3
 
