@@ -58,7 +58,7 @@ def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json
         with output.steps(len(planned)) as steps:
             for each in planned:
                 steps.begin(f"installing {each.aggregate}")
-                is_new = bool(tally.install(target.engine, only=[each.aggregate]))
+                is_new = bool(tally.install(target.engine, only=[each.aggregate], told=steps.passing))
                 where = f" over {each.source}" if each.source else ""
                 steps.done(f"{each.aggregate}: {'installed' if is_new else 'installed already'}{where}")
                 found.append({"name": each.aggregate, "source": each.source or None, "new": is_new})

@@ -9,12 +9,13 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
 from tallystick.compiler.removal import expected_triggers, object_names
+from tallystick.compiler.source_index import walk_statement
 from tallystick.compiler.text import canonical, comma, fill
 from tallystick.declare.counter import Counter
 from tallystick.declare.names import internal_name
-from tallystick.declare.ordered import Kept
+from tallystick.declare.ordered import Kept, Ordering
 from tallystick.declare.sqltext import shape_of
-from tallystick.store import aggregates, catalog, counters, partitions
+from tallystick.store import aggregates, catalog, counters, partitions, plans
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, one_row, transaction
 
@@ -150,6 +151,8 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | N
     yield from _triggers(name, found.source, expected, triggers, rebuild)
     if found.is_partitioned:
         yield from _partitions(cursor, schema, found, expected, rebuild)
+    if found.order is not None:
+        yield from _index(cursor, schema, found, found.order)
     state = catalog.qualified(schema, internal_name(name, found.kept_in))
     inherits, persistence, kept = catalog.source_state(cursor, found.source_oid, state)
     if inherits and not found.is_partitioned:
@@ -179,6 +182,20 @@ def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> I
         grant = fill("GRANT SELECT ON {t} TO {r}", t=canonical(str(found.source)), r=Identifier(readable[1]))
         what = f"{readable[1]}, who installed it, may not read {found.source}: every read of the view is refused"
         yield Finding("error", found.name, what, grant.as_string(None))
+
+
+def _index(cursor: Cursor, schema: str, found: Installed, ordering: Ordering) -> Iterator[Finding]:
+    """Whether the source's index is there, and whether the planner walks along it."""
+    if found.index is None:
+        what = f"its index on {found.source} is gone: each read goes through the whole table"
+        yield Finding("error", found.name, what, f"tally install {found.name}")
+        return
+    walked = plans.steps_of(cursor, walk_statement(schema, found.name, ordering))
+    others = [step for step in walked if step.index is None or not (found.is_partitioned or step.index in found.index)]
+    if others:
+        what = f"the planner does not walk along {found.index} alone: {', '.join(map(str, others))}"
+        analyze = fill("ANALYZE {t}", t=canonical(str(found.source))).as_string(None)
+        yield Finding("advice", found.name, what, f"{analyze}; then look at EXPLAIN of a read")
 
 
 def _triggers(

@@ -7,6 +7,7 @@ everything is rolled back, and done again a little later.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import psycopg
@@ -22,7 +23,8 @@ from tallystick.errors import DeclarationError, InstallError
 from tallystick.maintain import source_index
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
-from tallystick.maintain.source_index import NeededIndex, needed_index
+from tallystick.maintain.refusals import refuse_other_primary_key
+from tallystick.maintain.source_index import NeededIndex, Told, needed_index
 from tallystick.store import aggregates, catalog
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.locks import (
@@ -31,6 +33,8 @@ from tallystick.store.locks import (
     take_against_everyone,
     take_against_writers,
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,9 @@ class Planned:
     @property
     def statements(self) -> tuple[Statement, ...]:
         """All statements in order, the lock among them; none if it is installed already."""
-        if not self.compiled:
-            return ()
         first = (self.index.statement(),) if self.index is not None and self.index.found is None else ()
+        if not self.compiled:
+            return first
         return (*first, *self.before_lock, against_writers(self.source), *self.after_lock)
 
 
@@ -70,9 +74,13 @@ def plan(engine: Engine, aggregate: Kept) -> Planned:
         return _planned(cursor, aggregate)
 
 
-def install(engine: Engine, aggregate: Kept) -> bool:
+def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bool:
     """Install an aggregate, which serves from its source until it is backfilled.
 
+    The index that an ordered one needs is built first, if there is none; also if it has gone since.
+
+    Args:
+        told: is told whom the build of an index waits for.
     Returns:
         False if it is installed already, with the same definition.
     Raises:
@@ -83,10 +91,12 @@ def install(engine: Engine, aggregate: Kept) -> bool:
     def attempt() -> bool:
         with transaction(engine) as cursor:
             planned = _planned(cursor, aggregate)
-            if planned.compiled is None:
-                return False
             if planned.index is not None and planned.index.found is None:
                 raise _IndexMissing(planned.index)
+            if planned.compiled is None:
+                if planned.index is not None:
+                    aggregates.note_index(cursor, aggregate.schema, aggregate.name, planned.index.qualified)
+                return planned.index is not None
             for statement in planned.before_lock:
                 _run(cursor, aggregate.name, statement)
             take_against_writers(cursor, planned.source)
@@ -97,7 +107,7 @@ def install(engine: Engine, aggregate: Kept) -> bool:
     try:
         return patiently(engine, attempt)
     except _IndexMissing as missing:
-        source_index.build(engine, missing.index)
+        source_index.build(engine, missing.index, told)
     return patiently(engine, attempt)
 
 
@@ -145,10 +155,15 @@ def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
                 f'aggregate "{aggregate.name}" is installed with another definition: {found.definition}.',
                 hint=f"Run: tally uninstall {aggregate.name}, then install and backfill it again.",
             )
-        return Planned(aggregate.name, found.source or "", None)
+        index = None
+        if isinstance(aggregate, Ordered) and found.index is None:
+            shape, _, source = inspect(cursor, aggregate)
+            index = needed_index(cursor, aggregate, shape, source)
+        return Planned(aggregate.name, found.source or "", None, index=index)
     shape, snapshot, source = inspect(cursor, aggregate)
     index = None
     if isinstance(aggregate, Ordered):
+        refuse_other_primary_key(cursor, aggregate, source)
         index = needed_index(cursor, aggregate, shape, source)
         compiled = compile_ordered(aggregate.name, aggregate.schema, shape, snapshot, aggregate.ordering)
     else:

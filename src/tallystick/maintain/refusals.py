@@ -8,11 +8,11 @@ import psycopg
 from psycopg.sql import Composable, Identifier
 
 from tallystick.compiler.text import canonical, fill
-from tallystick.declare.ordered import Kept
+from tallystick.declare.ordered import Kept, Ordered
 from tallystick.declare.sqltext import Shape
 from tallystick.errors import DeclarationError
 from tallystick.store import catalog
-from tallystick.store.catalog import ViewColumn
+from tallystick.store.catalog import Relation, ViewColumn
 from tallystick.store.connection import Cursor
 
 _SETTINGS = {
@@ -85,6 +85,19 @@ def refuse_unhashable(cursor: Cursor, aggregate: Kept, columns: list[ViewColumn]
             f'aggregate "{aggregate.name}": values of type {column.type.text} cannot be hashed'
             + ("." if is_hashable else f" by a function in {column.hashed_in}."),
             hint="Cast the expression to a type that can be, such as text.",
+        )
+
+
+def refuse_other_primary_key(cursor: Cursor, aggregate: Ordered, source: Relation) -> None:
+    """Ties are broken by the primary key, so the declared one must be the table's."""
+    found, declared = catalog.primary_key(cursor, source.oid), list(aggregate.ordering.primary_key)
+    if found != declared:
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": the primary key of {source.name} is ({", ".join(found) or "none"}),'
+            f" declared is ({', '.join(declared)}).",
+            hint="Give the class the primary key of its table"
+            if found
+            else fill("Run: ALTER TABLE {t} ADD PRIMARY KEY (…)", t=canonical(source.name)).as_string(None),
         )
 
 

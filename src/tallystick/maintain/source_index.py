@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import psycopg
@@ -19,6 +21,10 @@ from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks
 from tallystick.store.catalog import Relation
 from tallystick.store.connection import Cursor, autocommit, lift_timeouts, transaction
+
+WATCH_S = 2.0
+"""Time between two looks at whom a build waits for."""
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +97,20 @@ def index_name(schema: str, aggregate: str) -> str:
     return internal_name(f"{schema}_{aggregate}", "order")
 
 
-def build(engine: Engine, needed: NeededIndex) -> None:
+def build(engine: Engine, needed: NeededIndex, told: Told) -> None:
     """Build an index beside writers. A build that fails leaves nothing behind, one that was killed is begun anew.
 
+    PostgreSQL waits for all transactions that were there before, whatever they are about.
+
+    Args:
+        told: is told whom is waited for, whenever that changes.
     Raises:
         InstallError: PostgreSQL refused it, or others held a partitioned table all the time.
     """
     if needed.source.kind == "p":
-        _build_parts(engine, needed, needed.source, needed.name)
+        _build_parts(engine, needed, needed.source, needed.name, told)
     else:
-        _build_one(engine, needed, needed.source, needed.name)
+        _build_one(engine, needed, needed.source, needed.name, told)
 
 
 def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None:
@@ -118,15 +128,15 @@ def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None
             cursor.execute(_dropped(index, concurrently=True))
 
 
-def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str) -> str:
+def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str, told: Told) -> str:
     schema, _ = _split(table.name)
     index = f"{schema}.{Identifier(name).as_string(None)}"
     with autocommit(engine) as cursor:
         cursor.execute("SELECT set_config('statement_timeout', '0', false)")
         try:
             # What is left of a build that was killed.
-            cursor.execute(_dropped(index, concurrently=True))
-            cursor.execute(create_index(name, needed.on(table.name), concurrently=True))
+            _watched(engine, cursor, _dropped(index, concurrently=True), told)
+            _watched(engine, cursor, create_index(name, needed.on(table.name), concurrently=True), told)
         except psycopg.errors.InsufficientPrivilege:
             raise
         except psycopg.Error as error:
@@ -141,7 +151,21 @@ def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str) 
     return index
 
 
-def _build_parts(engine: Engine, needed: NeededIndex, table: Relation, name: str) -> str:
+def _watched(engine: Engine, cursor: Cursor, statement: Composed, told: Told) -> None:
+    """Run a statement, and tell whom it waits for."""
+    pid, known = cursor.connection.info.backend_pid, ""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(cursor.execute, statement)
+        while not wait([running], WATCH_S).done:
+            with transaction(engine, read_only=True) as other:
+                waited_for = "; ".join(map(str, catalog.blocking(other, pid)))
+            if waited_for and waited_for != known:
+                told(f"the index waits for the transaction of {waited_for}")
+            known = waited_for
+        running.result()
+
+
+def _build_parts(engine: Engine, needed: NeededIndex, table: Relation, name: str, told: Told) -> str:
     """An index of a partitioned table is made of those of its partitions; it is valid when all are attached."""
     schema, _ = _split(table.name)
     index = f"{schema}.{Identifier(name).as_string(None)}"
@@ -150,7 +174,7 @@ def _build_parts(engine: Engine, needed: NeededIndex, table: Relation, name: str
         children = catalog.children(cursor, table.oid)
     for child in children:
         own = internal_name(name, str(child.oid))
-        part = (_build_parts if child.kind == "p" else _build_one)(engine, needed, child, own)
+        part = (_build_parts if child.kind == "p" else _build_one)(engine, needed, child, own, told)
         with transaction(engine) as cursor:
             cursor.execute(
                 fill("ALTER INDEX {i} ATTACH PARTITION {p}", i=canonical(index), p=canonical(part))

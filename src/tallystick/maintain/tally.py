@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from sqlalchemy import Engine
@@ -16,8 +17,11 @@ from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.folding import BackfillResult, FoldResult
 from tallystick.maintain.install import Planned
 from tallystick.maintain.mirror import BATCH
+from tallystick.maintain.source_index import Told
 from tallystick.maintain.status import AggregateStatus
 from tallystick.maintain.verify import VerifyReport
+
+_log = logging.getLogger(__name__)
 
 
 class Tally(Registry):
@@ -34,15 +38,22 @@ class Tally(Registry):
             for each in self._chosen(only)
         ]
 
-    def install(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[str]:
+    def install(self, engine: Engine, *, only: Sequence[str] | None = None, told: Told = _log.warning) -> list[str]:
         """Install what is not installed yet, each aggregate wholly or not at all; names of those installed now.
 
         Until it is backfilled, an aggregate answers from its source: slower, never wrong. A counter counts from 0.
+
+        Args:
+            told: is told whom the build of an index for an ordered aggregate waits for; a warning is logged without it.
         """
         return [
             each.name
             for each in self._chosen(only)
-            if (counters.install(engine, each) if isinstance(each, Counter) else install.install(engine, each))
+            if (
+                counters.install(engine, each)
+                if isinstance(each, Counter)
+                else install.install(engine, each, told=told)
+            )
         ]
 
     def backfill(

@@ -154,6 +154,16 @@ def registration(aggregate: Kept, source: str, mirror: str | None, index: str | 
     ]  # fmt: skip
 
 
+def note_index(cursor: Cursor, schema: str, name: str, index: str) -> None:
+    """Record the index of the source that an ordered aggregate walks along."""
+    cursor.execute(
+        fill(
+            "UPDATE {aggregate} SET index = {index}::regclass WHERE name = {name}",
+            aggregate=Identifier(schema, "aggregate"), index=literal(index), name=literal(name),
+        )
+    )  # fmt: skip
+
+
 def serve_kept(cursor: Cursor, schema: str, name: str, generated: str | None) -> None:
     """Mark an aggregate as complete and let its readers use the kept half.
 

@@ -186,6 +186,11 @@ def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
     return [Blocker(*row) for row in cursor.execute(named("blockers"), {"table": table, "readers": readers}).fetchall()]
 
 
+def blocking(cursor: Cursor, pid: int) -> list[Blocker]:
+    """Sessions that a session waits for."""
+    return [Blocker(*row) for row in cursor.execute(named("blocking"), {"pid": pid}).fetchall()]
+
+
 def triggers(cursor: Cursor, source: int) -> dict[str, str]:
     """Triggers of a table and `tgenabled` of each ("D" for disabled), those that a partition has of its parent too."""
     return dict(cursor.execute(named("triggers"), {"source": source}).fetchall())

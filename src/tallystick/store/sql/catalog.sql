@@ -144,6 +144,13 @@ WHERE l.relation = %(table)s::regclass AND l.granted AND l.pid <> pg_backend_pid
   AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
 ORDER BY a.xact_start
 
+-- name: blocking
+-- Whom a session waits for: pid, role, state, seconds, query.
+SELECT a.pid, coalesce(a.usename, a.backend_type)::text, coalesce(a.state, 'active'),
+       round(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint, left(a.query, 60)
+FROM unnest(pg_blocking_pids(%(pid)s::integer)) AS b (pid) JOIN pg_stat_activity AS a ON a.pid = b.pid
+ORDER BY a.xact_start
+
 -- name: triggers
 -- Triggers on a table: name and whether it fires.
 SELECT tgname::text, tgenabled::text FROM pg_trigger
