@@ -306,7 +306,8 @@ def _taken_in(buckets: Buckets, names: Sequence[Composable]) -> Composed:
         fill("void AS (DELETE FROM {delta} WHERE NOT {c})", delta=layout.object("delta"), c=counted)
         for counted in layout.counted()
     ]
-    steps.append(fill("floor AS ({update})", update=raise_floor(layout, SQL("EXISTS (SELECT FROM gone)"))))
+    folded = fill("(NOT {current} OR EXISTS (SELECT FROM gone))", current=layout.is_current())
+    steps.append(fill("floor AS ({update})", update=raise_floor(layout, folded)))
     for level in range(1, LEVELS + 1):
         source: Composable = SQL("gone") if level == 1 else Identifier(f"level{level - 1}")
         of_source = [fill("g.{k}", k=name) for name in buckets.columns]

@@ -189,7 +189,9 @@ def raised(function: Function, what: str) -> Composed:
 
 def is_kept(buckets: Buckets, half: Composable) -> Composed:
     layout = buckets.layout
-    return conjunction([fill("NOT {half}", half=half), layout.is_kept(), layout.alive(), has_files(buckets)])
+    # The index of the deltas holds hashes of namespaces.
+    current = fill("(SELECT {current} FROM {w})", current=layout.is_current(), w=layout.watermark())
+    return conjunction([fill("NOT {half}", half=half), layout.is_kept(), current, layout.alive(), has_files(buckets)])
 
 
 def has_files(buckets: Buckets) -> Composed:

@@ -153,15 +153,15 @@ def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str, 
 
 def _watched(engine: Engine, cursor: Cursor, statement: Composed, told: Told) -> None:
     """Run a statement, and tell whom it waits for."""
-    pid, known = cursor.connection.info.backend_pid, ""
+    pid, known = cursor.connection.info.backend_pid, set[int]()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(cursor.execute, statement)
         while not wait([running], WATCH_S).done:
             with transaction(engine, read_only=True) as other:
-                waited_for = "; ".join(map(str, catalog.blocking(other, pid)))
-            if waited_for and waited_for != known:
-                told(f"the index waits for the transaction of {waited_for}")
-            known = waited_for
+                waited_for = catalog.blocking(other, pid)
+            if not known >= {session.pid for session in waited_for}:
+                told(f"the index waits for the transaction of {'; '.join(map(str, waited_for))}")
+            known = {session.pid for session in waited_for}
         running.result()
 
 

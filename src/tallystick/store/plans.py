@@ -26,7 +26,7 @@ class Step:
 
 
 def steps_of(cursor: Cursor, statement: Composed) -> list[Step]:
-    """Plan a statement as the functions of ordered aggregates do: once for all values, along an index if there is one."""
+    """Plan a statement as the functions of ordered aggregates do: once for all values, along an index if any serves."""
     for setting in ("enable_seqscan", "enable_bitmapscan"):
         cursor.execute("SELECT set_config(%s, 'off', true)", (setting,))
     cursor.execute("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
