@@ -39,7 +39,7 @@ def place(dsn: str | None, *schemas: str, connections: int) -> Iterator[Engine]:
         url = make_url(dsn or embedded.start()).set(drivername="postgresql+psycopg")
     except ArgumentError as error:
         raise UsageError(f'--dsn "{dsn}" is no URL.', hint="Write it like postgresql://user@host/database.") from error
-    engine = create_engine(url, pool_size=connections + 1)  # one more holds the lock
+    engine = create_engine(url, pool_size=connections + 1)  # one more holds the lock, until it is closed
     try:
         with _alone(engine, schemas[0]), own_schemas(engine, *schemas):
             yield engine
@@ -89,14 +89,13 @@ def told() -> Iterator[None]:
 @contextmanager
 def _alone(engine: Engine, name: str) -> Iterator[None]:
     try:
-        connection = engine.connect()
+        # No transaction: an open one may hold a snapshot, for which VACUUM and CREATE INDEX CONCURRENTLY would wait.
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     except OperationalError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ServerUnavailable(f"cannot connect to {where}.", hint="Check --dsn, or leave it away.") from error
     with connection:
-        if not connection.scalar(
-            select(func.pg_try_advisory_xact_lock(func.hashtextextended(f"tallystick {name}", 0)))
-        ):
+        if not connection.scalar(select(func.pg_try_advisory_lock(func.hashtextextended(f"tallystick {name}", 0)))):
             raise TallyError("This example is running in the database already.", hint="Try again when it has ended.")
         yield
 
