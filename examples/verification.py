@@ -80,5 +80,5 @@ def show_steps(console: Console, steps: list[Step]) -> None:
     for heading in ("expected", "found"):
         table.add_column(heading, justify="right")
     for step in steps:
-        table.add_row(step.done, f"{step.expected:+}", f"{step.found:+}")
+        table.add_row(step.done, f"{step.expected:+,}", f"{step.found:+,}")
     console.print(table)
