@@ -12,7 +12,12 @@ from place import own_schemas
 from tests.conftest import Connect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROGRAMS = {"chat.py": "example_chat", "games.py": "example_games", "trading.py": "example_trading"}
+PROGRAMS = {
+    "chat.py": "example_chat",
+    "events.py": "example_events",
+    "games.py": "example_games",
+    "trading.py": "example_trading",
+}
 
 
 def ran(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
