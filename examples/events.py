@@ -227,13 +227,13 @@ OLD_EVENTS = text("""
 """)
 OLD_FOLLOWS = text("""
     INSERT INTO example_events.follow (user_id, event_id)
-    SELECT u, 1 + (u * 13 + n * 7) % (:users * :events)
+    SELECT u, 1 + (u * 13 + n * 7) % (cast(:users AS bigint) * :events)
     FROM generate_series(1, :users) AS u CROSS JOIN generate_series(1, :follows) AS n
 """)
 # The first hundred are better than the others. Many have the same points, some since the same moment.
 OLD_SCORES = text("""
     INSERT INTO example_events.score (season, user_id, points, reached_at)
-    SELECT s, i, CASE WHEN i <= 100 THEN 2000 ELSE 0 END + i * 7919 % 1009, now() - i / 3 * interval '1 second'
+    SELECT s, i, CASE WHEN i <= 100 THEN 2000 ELSE 0 END + i % 101 * 37 % 101 * 10, now() - i % 5 * interval '1 hour'
     FROM generate_series(:season - 1, :season) AS s CROSS JOIN generate_series(1, :players) AS i
 """)
 
