@@ -2,8 +2,8 @@
 
 1. Statistics of a user in one statement: captures of the last 7 days, upcoming events and their minutes, all events,
    follows. Each is a range of an *ordered* aggregate, with one order for each user; time goes on without a write. The
-   user has 1,000 events and 500 follows, which an index counts as quickly: what is kept does not grow with them, as
-   the leaderboard below shows. Upcoming *followed* events need a join, which is not kept yet: left out.
+   user has 1,000 events and 500 follows, which an index counts a little faster: what is kept pays with more rows, as
+   on the leaderboard below. Upcoming *followed* events need a join, which is not kept yet: left out.
 2. An event is captured, moved, deleted: what is upcoming changes with each committed UPDATE, and with no other.
 3. A leaderboard: an *ordered* aggregate by points, descending, then by who had them first. The place of a player, who
    is at a place, pages, and the points at percentiles. Between two pages somebody new takes the first place; the
