@@ -20,7 +20,7 @@
 
 Run it:
 
-    python examples/chat.py                # on the embedded server, about 20 seconds
+    python examples/chat.py                # on the embedded server, about 12 seconds
     python examples/chat.py --scale 0.1    # a tenth of the messages, users and work
     python examples/chat.py --dsn postgresql://user@host/database
 

@@ -12,7 +12,7 @@
 
 Run it:
 
-    python examples/events.py                # on the embedded server, about 15 seconds
+    python examples/events.py                # on the embedded server, about 12 seconds
     python examples/events.py --scale 0.1    # a tenth of the users, players and work
     python examples/events.py --dsn postgresql://user@host/database
 
