@@ -8,7 +8,18 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from tallystick.bench import counter, fold, pgbench, place, read, write
+from tallystick.bench import (
+    counter,
+    fold,
+    ordered,
+    ordered_reads,
+    ordered_upkeep,
+    ordered_writes,
+    pgbench,
+    place,
+    read,
+    write,
+)
 from tallystick.errors import MissingPrivilege, TallyError, UsageError
 from tests.conftest import Connect
 from tests.servers import Server
@@ -17,6 +28,12 @@ WRITE = write.Sizes(rounds=1, seconds=1, clients=2, updated_rows=100, bulk_round
 READ = read.Sizes(2_000, 200, 500, deltas=50, changed=60, calls=3, rounds=2)
 FOLD = fold.Sizes(rounds=1, groups=10, deltas=50, distinct=20, backlogs=(20, 40))
 COUNTER = counter.Sizes(rounds=1, seconds=1, clients=2, calls=3)
+
+ORDERED = ordered.Sizes(
+    ordered_reads.Sizes(3_000, 1_500, few=20, many=50, batch=3, calls=3, rounds=2),
+    ordered_upkeep.Sizes(rounds=1, deltas=50),
+    ordered_writes.Sizes(rounds=1, seconds=1, clients=2, bulk_rounds=1, bulk_rows=1_000),
+)
 
 
 @pytest.fixture
@@ -88,6 +105,23 @@ def test_counter(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     assert [figure["unit"] for figure in information] == ["adds per second"] * 3
     assert all(figure["value"] > 0 for figure in information)
     assert len(lines) == len(figures) + 3
+    assert not remains(admin)
+
+
+def test_ordered(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+    lines: list[str] = []
+    result = ordered.measure(url, ORDERED, quick=True, progress=lines.append)
+    figures = checked(result, "ordered")
+    assert sorted((figure["target"], figure["bound"], figure["unit"]) for figure in figures.values()) == [
+        (0.333, "at most", "ratio"), (0.6, "at least", "ratio"), *[(1, "under", "ms")] * 5,
+        *[(1.5, "at most", "ratio")] * 2, (1.8, "at most", "ratio"), *[(3, "under", "ms")] * 5,
+        *[(100, "at least", "ratio")] * 4,
+    ]  # fmt: skip
+    information: Any = result["information"]
+    assert [figure["unit"] for figure in information] == [*["ratio"] * 3, *["deltas per second"] * 2]
+    assert all(figure["value"] > 0 for figure in information)
+    assert result["notes"]
+    assert len(lines) == len(figures) + len(information) + 4
     assert not remains(admin)
 
 

@@ -141,7 +141,7 @@ class _Writers:
                 self._reset(filled)
                 if name == "plain":
                     return self.load.rate(name, script)
-                with self._folding():
+                with folding(self.engine, self.tally, "kept"):
                     return self.load.rate(name, script)
 
             return once
@@ -176,19 +176,20 @@ class _Writers:
             ).fetchall()
         return int(found[0][0])
 
-    @contextmanager
-    def _folding(self) -> Iterator[None]:
-        """Fold beside the writers, as a worker would."""
-        ended = Event()
 
-        def fold() -> None:
-            while not ended.wait(FOLD_PERIOD_S):
-                self.tally.fold(self.engine, only=["kept"])
+@contextmanager
+def folding(engine: Engine, tally: Tally, aggregate: str) -> Iterator[None]:
+    """Fold beside the writers, as a worker would."""
+    ended = Event()
 
-        with ThreadPoolExecutor(1) as pool:
-            folding = pool.submit(fold)
-            try:
-                yield
-            finally:
-                ended.set()
-            folding.result()
+    def fold() -> None:
+        while not ended.wait(FOLD_PERIOD_S):
+            tally.fold(engine, only=[aggregate])
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(fold)
+        try:
+            yield
+        finally:
+            ended.set()
+        running.result()

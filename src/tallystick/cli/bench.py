@@ -49,6 +49,12 @@ def counter(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Jso
     _run("counter", dsn, quick=quick, as_json=as_json)
 
 
+@bench.command()
+def ordered(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:  # noqa: ARG001
+    """What an order costs its writers, and how long counts, ranks and offsets take, beside direct ones."""
+    _run("ordered", dsn, quick=quick, as_json=as_json)
+
+
 def _run(name: str, dsn: str | None, *, quick: bool, as_json: bool) -> None:
     output = Output(as_json=as_json)
     url = url_of(dsn, output)
