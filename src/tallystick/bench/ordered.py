@@ -48,7 +48,7 @@ QUICK = Sizes(
 
 
 def run(url: str, *, quick: bool = False, progress: Progress = silent) -> dict[str, object]:
-    """Measure on the server of `url`; about 10 minutes, or 40 seconds if `quick`.
+    """Measure on the server of `url`; about 4 minutes, or 15 seconds if `quick`.
 
     Raises:
         TallyError: there is no pgbench, no connection, or no right to create a database.
