@@ -66,6 +66,8 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     adopted = partitions.adopt_new(engine, schema, name)
     with transaction(engine, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
+        # The lock that `_hold` begins with waits for another fold; asked before, that one is told at once.
+        locks.lock_fold(cursor, schema, name)
         is_other = found.ordering is not None and _used_as(cursor, schema, found) != found.generated
     if is_other:
         # The buckets are of other values than the items have now, and readers have been served by the source.
