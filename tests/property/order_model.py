@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from math import ceil
 from random import Random
 from typing import Any, NamedTuple
@@ -173,7 +174,7 @@ class Model:
 
     def some_span(self, random: Random, items: Sequence[Item]) -> Span:
         """A range of any kind, also empty and inverted ones."""
-        key, pk = self.some_place(random, items)
+        key, _ = self.some_place(random, items)
         kind = random.random()
         if kind < 0.12 and self.key:
             length = random.randint(1, len(self.key))
@@ -213,7 +214,7 @@ def nearest_rank(p: float, size: int) -> int:
 
 def added_floats(values: Iterable[float]) -> float:
     """The exact sum of the shortest decimal texts."""
-    return float(sum(map(Decimal, map(repr, values)), Decimal(0)))
+    return float(sum(map(Fraction, map(repr, values)), Fraction(0)))
 
 
 def declared(ranks: Ranks) -> list[Model]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from time import monotonic
 
-TESTS = "tests/property/test_machine.py"
+TESTS = ("tests/property/test_machine.py", "tests/property/test_ordered.py")
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     while monotonic() - began < minutes * 60:
         seed = secrets.randbelow(2**32)
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-                   f"--hypothesis-seed={seed}", f"--randomly-seed={seed}", TESTS]  # fmt: skip
+                   f"--hypothesis-seed={seed}", f"--randomly-seed={seed}", *TESTS]  # fmt: skip
         sys.stdout.write(f"seed {seed}, after {(monotonic() - began) / 60:.0f} min\n")
         sys.stdout.flush()
         if subprocess.run(command, env=environment, check=False).returncode != 0:
