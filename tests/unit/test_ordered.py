@@ -237,3 +237,16 @@ def test_an_end_that_is_left_out_has_the_same_shape() -> None:
         for span in ({}, {"lower": datetime(2024, 1, 1, tzinfo=UTC).date()}, {"bounds": "()"})
     }  # fmt: skip
     assert len(keys) == 1
+
+
+def test_type_of_a_foreign_key_whose_other_class_is_mapped_later() -> None:
+    """SQLAlchemy takes it from there; a batch, whose values go as arrays, could not be compiled."""
+    metadata = MetaData()
+    score = Table(
+        "score", metadata, Column("id", Integer, primary_key=True), Column("player_id", ForeignKey("player.id"))
+    )
+    by_player = Tally().ordered("by_player", score, namespace=[score.c.player_id])
+    Table("player", metadata, Column("id", Integer, primary_key=True))
+    assert "::INTEGER[]" in str(compiled(by_player.count_many([{"namespace": 7}])))
+    with pytest.raises(UsageError, match="player_id is compared with '7', expected int"):
+        by_player.count("7")

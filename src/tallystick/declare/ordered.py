@@ -91,12 +91,12 @@ class Ordered(OrderReads):
             for column in _listed(name, word, columns):
                 expression, is_descending = _directed(name, word, column)
                 expressions.append(expression.element if isinstance(expression, Label) else expression)
-                parts.append(Part(_name(name, word, expression), expression.type))
+                parts.append(Part(_name(name, word, expression), expression))
                 if word == "key":
                     descending.append(is_descending)
                 elif is_descending:
                     raise _refuse(name, f"namespace {column} has a direction", "Order the sort key only.")
-        pk = [Part(column.name, column.type) for column in table.primary_key.columns]
+        pk = [Part(column.name, column) for column in table.primary_key.columns]
         if not pk:
             raise _refuse(name, f"{table.fullname} has no primary key", "Ties are broken by it: declare one.")
         first = len(_listed(name, "namespace", namespace))

@@ -30,17 +30,22 @@ class Bound:
     pk: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """A column of an order.
 
     Attributes:
         name: as rows carry it.
-        type: SQLAlchemy's type of it.
+        expression: over the source.
     """
 
     name: str
-    type: TypeEngine[Any]
+    expression: ColumnElement[Any]
+
+    @property
+    def type(self) -> TypeEngine[Any]:
+        """SQLAlchemy's type of it; that of a foreign key is known only once the other class is mapped."""
+        return self.expression.type
 
 
 @dataclass(frozen=True, slots=True)
