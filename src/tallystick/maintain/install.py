@@ -169,7 +169,7 @@ def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
     else:
         compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
     mirror = snapshot.mirror.table if snapshot.mirror is not None else None
-    by = index.qualified if index is not None else None
+    by = index.used if index is not None else None
     before = (catalog.FIXED_PATH, *compiled.objects, *aggregates.registration(aggregate, source.name, mirror, by))
     return Planned(aggregate.name, source.name, compiled, before, compiled.triggers, index)
 

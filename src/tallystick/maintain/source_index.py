@@ -44,12 +44,9 @@ class NeededIndex:
     columns: str
 
     @property
-    def qualified(self) -> str:
-        """The index that is used, found or to be built."""
-        if self.found is not None:
-            return self.found
-        schema, _ = _split(self.source.name)
-        return f"{schema}.{Identifier(self.name).as_string(None)}"
+    def used(self) -> str:
+        """Name of the index that is used, found or to be built."""
+        return self.name if self.found is None else _split(self.found)[1]
 
     def statement(self) -> Statement:
         """How it is built."""

@@ -101,8 +101,8 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
             "SELECT a.name, a.kind, a.definition, a.fingerprint, a.source::oid::bigint,"
             " CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, a.phase, a.serving,"
             " coalesce(c.relkind = 'p', false), a.mirror::text, a.generated, a.ordering,"
-            " (SELECT format('%I.%I', x.nspname, i.relname) FROM pg_catalog.pg_class AS i"
-            " JOIN pg_catalog.pg_namespace AS x ON x.oid = i.relnamespace WHERE i.oid = a.index)"
+            " (SELECT format('%I.%I', n.nspname, i.relname) FROM pg_catalog.pg_index JOIN pg_catalog.pg_class AS i"
+            " ON i.oid = indexrelid WHERE indrelid = a.source AND i.relname = a.index)"
             " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
             " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,

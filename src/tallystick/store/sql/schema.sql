@@ -23,7 +23,7 @@ CREATE TABLE {schema}.aggregate (
     source regclass NOT NULL,
     mirror regclass,
     ordering text,
-    index regclass,
+    index text,
     generated text,
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
@@ -31,6 +31,7 @@ CREATE TABLE {schema}.aggregate (
     CHECK (serving = 'direct' OR phase = 'kept')
 );
 COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
+COMMENT ON COLUMN {schema}.aggregate.index IS 'name of an index of the source; restored before it, and kept by REINDEX';
 
 CREATE TABLE {schema}.reset (
     aggregate text NOT NULL,
