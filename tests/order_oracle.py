@@ -24,7 +24,7 @@ from tests.oracle import IS_KEPT, Difference, told
 from tests.servers import Connection
 
 NUMBERS = count(1)  # of prepared statements, which outlive an oracle
-ITEMS = SQL("item AS i")
+ITEMS = SQL("numbered AS i")
 BOUNDS = ("[]", "[)", "(]", "()")
 STEP = 3  # items between the ends of a range
 FLOATS: LiteralString = """
@@ -117,8 +117,8 @@ class _Question:
         known: list[Composable] = [SQL("{} IS NOT NULL").format(name) for name in (*self.namespace, *self.key)]
         asked = SQL("\nUNION ALL ").join([*self._of_items(), *self._of_namespaces(), *self._of_sets(), self._buckets()])
         return SQL(
-            "WITH RECURSIVE item AS MATERIALIZED (SELECT {columns}, {numbered} FROM {items} AS d WHERE {known}),\n"
-            "space AS MATERIALIZED (SELECT * FROM item WHERE its_place = 0),\n{walks}\n{asked}"
+            "WITH RECURSIVE numbered AS MATERIALIZED (SELECT {columns}, {numbered} FROM {items} AS d WHERE {known}),\n"
+            "spaces AS MATERIALIZED (SELECT * FROM numbered WHERE its_place = 0),\n{walks}\n{asked}"
         ).format(
             columns=_listed(self.columns), numbered=_listed(numbered), items=self.items,
             known=SQL(" AND ").join(known or [SQL("true")]), walks=_listed(self._walks()), asked=asked,
@@ -133,7 +133,7 @@ class _Question:
         for offset in (SQL("i.its_place"), SQL("i.its_place - i.how_many")):
             yield self._row("at", [offset, *self._everything()], ITEMS)
         apart = SQL("j.its_place = i.its_place + {}").format(Literal(STEP))
-        pairs = SQL("item AS i JOIN item AS j ON {}").format(self._same("i", "j", apart))
+        pairs = SQL("numbered AS i JOIN numbered AS j ON {}").format(self._same("i", "j", apart))
         bounds = SQL("(ARRAY['[]', '[)', '(]', '()'])[1 + i.its_place % 4]")
         ends_in = SQL("{} - (ARRAY[0, 1, 1, 2])[1 + i.its_place % 4]").format(Literal(STEP + 1))
         yield self._value("count", self._call("count", [*i, *j, bounds]), ends_in, pairs)
@@ -150,9 +150,11 @@ class _Question:
 
     def _of_namespaces(self) -> Iterable[Composed]:
         """Totals, ends and the median of each namespace, and what lies outside of it."""
-        space, everything = SQL("space AS i"), self._everything()
-        last = SQL("space AS s JOIN item AS i ON {}").format(self._same("s", "i", SQL("i.its_place = i.how_many - 1")))
-        middle = SQL("space AS s JOIN item AS i ON {}").format(
+        space, everything = SQL("spaces AS i"), self._everything()
+        last = SQL("spaces AS s JOIN numbered AS i ON {}").format(
+            self._same("s", "i", SQL("i.its_place = i.how_many - 1"))
+        )
+        middle = SQL("spaces AS s JOIN numbered AS i ON {}").format(
             self._same("s", "i", SQL("i.its_place = (i.how_many - 1) / 2"))
         )
         yield self._value("count of all", self._call("count", everything), SQL("i.how_many"), space)
@@ -168,7 +170,7 @@ class _Question:
 
     def _of_sets(self) -> Iterable[Composed]:
         """Pages and the list of namespaces, as sets of rows with their places."""
-        expected = SQL("SELECT {}, its_place FROM item").format(_listed(self.columns))
+        expected = SQL("SELECT {}, its_place FROM numbered").format(_listed(self.columns))
         for name in ("page", "walk", "walk_back"):
             found = SQL("SELECT {}, its_place FROM {}").format(_listed(self.columns), Identifier(name))
             yield from _both_ways(self.aggregate.name, name, found, expected)
@@ -176,7 +178,9 @@ class _Question:
             columns = _listed(self.namespace)
             function = Identifier(self.aggregate.schema, read_name(self.aggregate.name, "namespaces"))
             found = SQL("SELECT {} FROM {}({})").format(columns, function, self.half)
-            yield from _both_ways(self.aggregate.name, "namespaces", found, SQL("SELECT {} FROM space").format(columns))
+            yield from _both_ways(
+                self.aggregate.name, "namespaces", found, SQL("SELECT {} FROM spaces").format(columns)
+            )
 
     def _walks(self) -> Iterable[Composed]:
         """All items of one page, and of pages of two by their cursors, from either end."""
@@ -184,7 +188,7 @@ class _Question:
         whole = self._call("page", [Literal(10**6), SQL("NULL"), Literal("asc"), *everything])
         names = [*(Identifier(f"c{number}") for number in range(len(self.columns))), SQL("cursor"), SQL("row_no")]
         numbered = SQL("WITH ORDINALITY AS p ({})").format(_listed([*self.columns, *names[-2:]]))
-        yield SQL("page AS (SELECT {item}, row_no - 1 AS its_place FROM space AS i, {whole} {numbered})").format(
+        yield SQL("page AS (SELECT {item}, row_no - 1 AS its_place FROM spaces AS i, {whole} {numbered})").format(
             item=item, whole=whole, numbered=numbered
         )
         for name, order in (("walk", "asc"), ("walk_back", "desc")):
@@ -193,7 +197,8 @@ class _Question:
             begin = self._call("page", [SQL("2"), SQL("NULL"), Literal(order), *everything])
             on = self._call("page", [SQL("2"), SQL("i.cursor"), Literal(order), *everything])
             yield SQL(
-                "{name} AS (SELECT {item}, {place} AS its_place, p.cursor, row_no FROM space AS i, {begin} {numbered}\n"
+                "{name} AS (SELECT {item}, {place} AS its_place, p.cursor, row_no FROM spaces AS i,"
+                " {begin} {numbered}\n"
                 "  UNION ALL SELECT {item}, {following}, p.cursor, p.row_no FROM {name} AS i, {on} {numbered}"
                 " WHERE i.row_no = 2)"
             ).format(
