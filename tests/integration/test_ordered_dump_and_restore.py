@@ -4,11 +4,12 @@ Data is restored before indexes are made, enum values have other hashes, and tra
 """
 
 from contextlib import ExitStack
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
 from sqlalchemy import BigInteger, Column, Engine, Enum, Integer, MetaData, Numeric, Table, Text
+from sqlalchemy.types import TypeEngine
 
 from tallystick import Tally
 from tallystick.errors import NotWhole
@@ -37,7 +38,13 @@ from tests.servers import Server, Servers
 __all__ = ["fresh", "make", "stack"]  # fixtures
 
 MOOD = Enum("sad", "glad", "odd", name="mood")
-COLUMNS = {"id": BigInteger(), "mood": MOOD, "label": Text(), "size": Integer(), "amount": Numeric()}
+COLUMNS: dict[str, TypeEngine[Any]] = {
+    "id": BigInteger(),
+    "mood": MOOD,
+    "label": Text(),
+    "size": Integer(),
+    "amount": Numeric(),
+}
 ITEM, LOG, PART = (
     Table(name, MetaData(), *(Column(each, COLUMNS[each], primary_key=each == "id") for each in columns))
     for name, columns in (("item", COLUMNS), ("log", ("id", "mood", "size")), ("item", ("id", "mood", "size")))

@@ -219,6 +219,9 @@ def _grouped(layout: Layout, sign: Sign, rows: Composable) -> Composed:
     parts = layout.parts
     count = Additive(SQL("n"), SQL("bigint"), None)
     items: list[Composable] = [*layout.keys]
+    if layout.has_single_rows and sign != "change":
+        items += [fill("{e} AS {n}", e=part.of_row(sign), n=part.name) for part in [count, *parts.additive]]
+        return fill("SELECT {items} FROM {rows} AS r", items=comma(items), rows=rows)
     items += [fill("{e} AS {n}", e=part.gathered(sign), n=part.name) for part in [count, *parts.additive]]
     for extreme in parts.extremes:
         if sign == "change":

@@ -67,6 +67,13 @@ class Additive:
         total = filtered(call, self.condition)
         return total if sign == "insert" else fill("- {total}", total=total)
 
+    def of_row(self, sign: Sign) -> Composed:
+        """The same of a single row that came, or that went."""
+        value = SQL("1") if self.value is None else self.value
+        if self.condition is not None:
+            value = fill("CASE WHEN {condition} THEN {value} END", condition=self.condition, value=value)
+        return fill("{minus}({value})::{t}", minus=SQL("" if sign == "insert" else "- "), value=value, t=self.type)
+
 
 @dataclass(frozen=True, slots=True)
 class Extreme:

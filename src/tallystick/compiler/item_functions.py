@@ -8,7 +8,6 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.buckets import Buckets
 from tallystick.compiler.read_function import (
-    INLINE,
     SETTINGS,
     Function,
     Range,
@@ -19,9 +18,8 @@ from tallystick.compiler.read_function import (
     public_columns,
     raised,
 )
-from tallystick.compiler.runs import first, seek
+from tallystick.compiler.runs import first, rows, seek
 from tallystick.compiler.text import Statement, column, comma, conjunction, fill, literal
-from tallystick.declare.names import read_name
 
 AS_TEXT = SQL(
     "SET extra_float_digits = 1 SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET timezone = 'UTC'"
@@ -86,7 +84,7 @@ def _at(buckets: Buckets) -> Iterator[Statement]:
 
 
 def _percentile(buckets: Buckets) -> Iterator[Statement]:
-    layout = buckets.layout
+    order, layout = buckets.order, buckets.layout
     function = Function(
         buckets, "percentile", "The item of the nearest rank for a share p (0 to 1) of a range; or no row."
     )
@@ -94,21 +92,36 @@ def _percentile(buckets: Buckets) -> Iterator[Statement]:
     p = function.take("p", SQL("double precision"))
     span = Range(function, namespace)
     half = function.take_half()
-    given = [*span.lower, *span.upper, span.bounds, half]
+    found = order.variables("it")
+    # Of the shortest decimal text: 0.07 of 100 are 7 and not a little more.
+    nearest = fill("greatest(ceil(share * items)::bigint - 1, 0)")
+    items = rows(order, buckets.items, [order.position[0]], namespace, span.between())
+    forth = first(order, buckets.items, item_columns(buckets), namespace, span.between(), offset=nearest)
     body = fill(
         "  IF {p} IS NULL OR NOT {p} BETWEEN 0 AND 1 THEN\n    {error};\n  END IF;\n"
-        "  items := {count}({range});\n"
-        # Of the shortest decimal text: 0.07 of 100 are 7 and not a little more.
-        "  RETURN QUERY SELECT * FROM {at}({namespace}greatest(ceil({p}::text::numeric * items)::bigint - 1, 0),"
-        " {given}) AS u\n    WHERE items > 0;\n",
-        p=p, error=raised(function, "p is a number from 0 to 1."),
-        count=layout.own(read_name(layout.name, "count")), range=comma([*namespace, *given]),
-        at=layout.own(read_name(layout.name, "at")), namespace=SQL("").join(fill("{v}, ", v=v) for v in namespace),
-        given=comma(given),
+        "  share := {p}::text::numeric;\n"
+        "{sought}  IF {is_kept} THEN\n"
+        "    passed := CASE WHEN {all} THEN 0 ELSE {rank}({first}) END;\n"
+        "    items := {rank}({last}) + 1 - passed;\n"
+        "    SELECT * INTO {found} FROM {nth}({namespace}passed + {nearest}) AS u;\n"
+        "    IF {has_files} THEN\n"
+        "      RETURN QUERY SELECT {columns} FROM {view} AS i WHERE {this};\n"
+        "      RETURN;\n    END IF;\n  END IF;\n"
+        "  items := (SELECT count(*) FROM {rows} AS i);\n"
+        "  RETURN QUERY SELECT * FROM {forth} AS u;\n",
+        p=p, error=raised(function, "p is a number from 0 to 1."), sought=span.sought(SQL("RETURN")),
+        is_kept=is_kept(buckets, half), all=span.from_start(), rank=layout.object("rank"),
+        first=comma([*namespace, *span.first]), last=comma([*namespace, *span.last]), found=comma(found),
+        nth=layout.object("nth"), namespace=SQL("").join(fill("{v}, ", v=v) for v in namespace), nearest=nearest,
+        has_files=has_files(buckets), columns=comma(item_columns(buckets)), view=buckets.items,
+        this=conjunction([*order.in_namespace(namespace), order.is_at(found)]), rows=items, forth=forth,
     )  # fmt: skip
-    yield from function.statements(
-        items_of(buckets), body, SQL("  items bigint;\n"), settings=fill("{s} SET extra_float_digits = 1", s=INLINE)
+    declarations = fill(
+        "{d}{it}  share numeric;\n  items bigint;\n  passed bigint;\n",
+        d=span.declarations(), it=order.declarations("it"),
     )  # fmt: skip
+    settings = fill("{s} SET extra_float_digits = 1", s=SETTINGS)
+    yield from function.statements(items_of(buckets), body, declarations, settings=settings)
 
 
 def _end(buckets: Buckets, read: str, *, backwards: bool) -> Iterator[Statement]:

@@ -46,6 +46,8 @@ class Layout:
     shape: Shape
     snapshot: Snapshot
     parts: Components
+    has_single_rows: bool = False
+    """Each group is one row: the primary key is among the group keys."""
 
     @classmethod
     def of(cls, name: str, schema: str, shape: Shape, snapshot: Snapshot) -> Layout:

@@ -56,7 +56,7 @@ def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, or
     present = [fill("({e}) IS NOT NULL", e=canonical(key.expression)).as_string(None) for key in keys]
     conditions = [f"({shape.where})"] if shape.where else []
     items = replace(shape, where=" AND ".join([*conditions, *present]) or None)
-    layout = Layout.of(name, schema, items, snapshot)
+    layout = replace(Layout.of(name, schema, items, snapshot), has_single_rows=True)
     buckets = Buckets(Order.of(layout, ordering), ordering)
     functions, triggers = capture_statements(layout)
     objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]

@@ -90,3 +90,9 @@ def name_of(token: Token) -> str:
     if start == 0:
         return name
     return _ESCAPE.sub(lambda found: "\\" if found[1] == "\\" else chr(int(found[1].lstrip("+"), 16)), name)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Schema, as it is written, and bare name of what PostgreSQL prints as `schema.name`."""
+    schema, _, last = tokenize(name)
+    return schema.text, name_of(last)

@@ -95,7 +95,7 @@ def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bo
                 raise _IndexMissing(planned.index)
             if planned.compiled is None:
                 if planned.index is not None:
-                    aggregates.note_index(cursor, aggregate.schema, aggregate.name, planned.index.qualified)
+                    aggregates.note_index(cursor, aggregate.schema, aggregate.name, planned.index.used)
                 return planned.index is not None
             for statement in planned.before_lock:
                 _run(cursor, aggregate.name, statement)

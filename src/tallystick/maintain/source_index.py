@@ -15,7 +15,7 @@ from tallystick.compiler.text import Statement, canonical, fill
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Ordered
 from tallystick.declare.sqltext import Shape
-from tallystick.declare.tokens import name_of, tokenize
+from tallystick.declare.tokens import split_name, tokenize
 from tallystick.errors import InstallError, SourceLocked
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks
@@ -46,7 +46,7 @@ class NeededIndex:
     @property
     def used(self) -> str:
         """Name of the index that is used, found or to be built."""
-        return self.name if self.found is None else _split(self.found)[1]
+        return self.name if self.found is None else split_name(self.found)[1]
 
     def statement(self) -> Statement:
         """How it is built."""
@@ -112,7 +112,7 @@ def build(engine: Engine, needed: NeededIndex, told: Told) -> None:
 
 def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None:
     """Drop the index of an aggregate that is gone, if we built it and no other aggregate uses it."""
-    if index is None or _split(index)[1] != index_name(schema, aggregate):
+    if index is None or split_name(index)[1] != index_name(schema, aggregate):
         return
     with transaction(engine, read_only=True) as cursor:
         if any(found.index == index for found in aggregates.every(cursor, schema)):
@@ -126,7 +126,7 @@ def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None
 
 
 def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str, told: Told) -> str:
-    schema, _ = _split(table.name)
+    schema, _ = split_name(table.name)
     index = f"{schema}.{Identifier(name).as_string(None)}"
     with autocommit(engine) as cursor:
         cursor.execute("SELECT set_config('statement_timeout', '0', false)")
@@ -164,7 +164,7 @@ def _watched(engine: Engine, cursor: Cursor, statement: Composed, told: Told) ->
 
 def _build_parts(engine: Engine, needed: NeededIndex, table: Relation, name: str, told: Told) -> str:
     """An index of a partitioned table is made of those of its partitions; it is valid when all are attached."""
-    schema, _ = _split(table.name)
+    schema, _ = split_name(table.name)
     index = f"{schema}.{Identifier(name).as_string(None)}"
     patiently(engine, _declare_parts, engine, needed, table, name, index)
     with transaction(engine, read_only=True) as cursor:
@@ -199,9 +199,3 @@ def _drop_now(engine: Engine, index: str) -> None:
 def _dropped(index: str, *, concurrently: bool) -> Composed:
     how = SQL("CONCURRENTLY ") if concurrently else SQL("")
     return fill("DROP INDEX {how}IF EXISTS {i}", how=how, i=canonical(index))
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Schema, as it is written, and bare name of what PostgreSQL prints as `schema.name`."""
-    schema, _, last = tokenize(name)
-    return schema.text, name_of(last)

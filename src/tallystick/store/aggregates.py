@@ -158,7 +158,7 @@ def note_index(cursor: Cursor, schema: str, name: str, index: str) -> None:
     """Record the index of the source that an ordered aggregate walks along."""
     cursor.execute(
         fill(
-            "UPDATE {aggregate} SET index = {index}::regclass WHERE name = {name}",
+            "UPDATE {aggregate} SET index = {index} WHERE name = {name}",
             aggregate=Identifier(schema, "aggregate"), index=literal(index), name=literal(name),
         )
     )  # fmt: skip
