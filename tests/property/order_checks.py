@@ -15,7 +15,7 @@ from tallystick import direct_of
 from tallystick.declare.names import internal_name
 from tests.property.order_model import Item, Model, Place, Rows, Span, nearest_rank
 
-SPANS = 4  # of a namespace, in one check
+SPANS = 6  # of a namespace, in one check
 UNKNOWN = 9  # a namespace that no row is in
 
 

@@ -105,6 +105,9 @@ class OrderedMachine(RuleBasedStateMachine):
             Reader(connection, self.world.models)
             for connection in (self.writer, self.world.observer, self.world.reader)
         )
+        for g in GROUPS:  # there are buckets of several levels from the beginning
+            self.insert_bulk(seed=seed, size=50, g=g)
+        self.fold()
 
     @property
     def is_open(self) -> bool:
@@ -295,7 +298,7 @@ class OrderedMachine(RuleBasedStateMachine):
     def backfill(self, one: int) -> None:
         self.tally.backfill(self.engine, only=[self.world.models[one].aggregate.name])
 
-    @rule(one=st.integers(0, 5), serving=st.sampled_from(["kept", "kept", "direct"]))
+    @rule(one=st.integers(0, 5), serving=st.sampled_from(["kept", "kept", "kept", "direct"]))
     def switch(self, one: int, serving: str) -> None:
         name = self.world.models[one].aggregate.name
         run(self.world.observer, "UPDATE tally.aggregate SET serving = %s WHERE name = %s", [serving, name])
