@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.property.ordered import OrderedMachine, World
 from tests.servers import Server
 
-settings.register_profile("ordered", settings.get_profile("machine"), max_examples=8, stateful_step_count=12)
+settings.register_profile("ordered", settings.get_profile("machine"), max_examples=5, stateful_step_count=10)
 
 
 @pytest.fixture(scope="module")
