@@ -95,8 +95,7 @@ class _Question:
             self.items = Identifier(aggregate.schema, aggregate.name)
 
     def text(self) -> Composed:
-        parts = {"partition": self._partition(self.namespace), "by": self._order(self.position)}
-        partition, by = parts["partition"], parts["by"]
+        partition, by = self._partition(self.namespace), self._order(self.position)
         numbered: list[Composable] = [
             SQL("row_number() OVER ({p} ORDER BY {by}) - 1 AS its_place").format(p=partition, by=by),
             SQL("count(*) OVER ({p}) AS how_many").format(p=partition),

@@ -69,7 +69,7 @@ def play(connect: Connect, engine: Engine, column: LiteralString, type_: TypeEng
     assert levels(app, tally.orders["up"]) >= 1
     oracle = OrderOracle(connect(autocommit=True), tally, direct=True)
     oracle.check()
-    writes = [
+    writes: list[bytes | sql.Composed] = [
         FILL.format(first=sql.SQL("1000"), rows=listed, times=sql.SQL("2")),
         b"UPDATE item SET x = (SELECT o.x FROM item AS o WHERE o.id > item.id ORDER BY o.id LIMIT 1)",
         b"UPDATE item SET g = 1 - g WHERE id % 3 = 0",
