@@ -160,10 +160,7 @@ def test_one_that_goes_away(app: Connection, engine: Engine) -> None:
     tally.uninstall(engine)
 
 
-LEFT = pytest.mark.xfail(strict=True, reason="it is dropped only with the aggregate that built it")
-
-
-@pytest.mark.parametrize("first", [pytest.param("by_k", marks=LEFT), "too"])
+@pytest.mark.parametrize("first", ["by_k", "too"])
 def test_one_for_two(app: Connection, engine: Engine, first: str) -> None:
     """Dropped with the last of them."""
     tally = declared("by_k", "too")

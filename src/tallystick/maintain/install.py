@@ -142,7 +142,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             aggregates.remove(cursor, schema, name)
         return found.index
 
-    source_index.drop(engine, schema, patiently(engine, attempt), name)
+    source_index.drop(engine, schema, patiently(engine, attempt))
 
 
 def _planned(cursor: Cursor, aggregate: Kept) -> Planned:

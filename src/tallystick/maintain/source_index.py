@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Engine
 
 from tallystick.compiler.source_index import create_index, index_definition
-from tallystick.compiler.text import Statement, canonical, fill
+from tallystick.compiler.text import Statement, canonical, fill, literal
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Ordered
 from tallystick.declare.sqltext import Shape
@@ -35,12 +35,14 @@ class NeededIndex:
         name: of the index that we build where there is none, in the schema of the source.
         found: qualified name of one that is there.
         source: the table.
+        schema: of the installation.
         columns: what follows the name of the table in CREATE INDEX, as PostgreSQL prints it.
     """
 
     name: str
     found: str | None
     source: Relation
+    schema: str
     columns: str
 
     @property
@@ -82,7 +84,7 @@ def needed_index(cursor: Cursor, aggregate: Ordered, shape: Shape, source: Relat
         # Before version 16 the declaration, as PostgreSQL prints it, names the table in each of its columns, and so
         # would an index of a partition, whose name is another.
         columns = _columns(catalog.index_definition(cursor, built))
-    return NeededIndex(name, found, source, columns)
+    return NeededIndex(name, found, source, aggregate.schema, columns)
 
 
 def _columns(definition: str) -> str:
@@ -104,18 +106,20 @@ def build(engine: Engine, needed: NeededIndex, told: Told) -> None:
     Raises:
         InstallError: PostgreSQL refused it, or others held a partitioned table all the time.
     """
-    if needed.source.kind == "p":
-        _build_parts(engine, needed, needed.source, needed.name, told)
-    else:
-        _build_one(engine, needed, needed.source, needed.name, told)
+    built = (_build_parts if needed.source.kind == "p" else _build_one)(
+        engine, needed, needed.source, needed.name, told
+    )  # fmt: skip
+    with transaction(engine) as cursor:
+        cursor.execute(fill("COMMENT ON INDEX {i} IS {mark}", i=canonical(built), mark=literal(_mark(needed.schema))))
 
 
-def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None:
-    """Drop the index of an aggregate that is gone, if we built it and no other aggregate uses it."""
-    if index is None or split_name(index)[1] != index_name(schema, aggregate):
+def drop(engine: Engine, schema: str, index: str | None) -> None:
+    """Drop the index of an aggregate that is gone, if we built it and no other aggregate of the schema uses it."""
+    if index is None:
         return
     with transaction(engine, read_only=True) as cursor:
-        if any(found.index == index for found in aggregates.every(cursor, schema)):
+        is_used = any(found.index == index for found in aggregates.every(cursor, schema))
+        if is_used or catalog.comment_on(cursor, index) != _mark(schema):
             return
         has_parts = catalog.relation_kind(cursor, index) == "I"
     if has_parts:
@@ -123,6 +127,10 @@ def drop(engine: Engine, schema: str, index: str | None, aggregate: str) -> None
     else:
         with autocommit(engine) as cursor:
             cursor.execute(_dropped(index, concurrently=True))
+
+
+def _mark(schema: str) -> str:
+    return f'tallystick: built for schema "{schema}", goes with the last ordered aggregate that walks along it'
 
 
 def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str, told: Told) -> str:

@@ -173,6 +173,12 @@ def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
 
 
+def comment_on(cursor: Cursor, relation: str) -> str | None:
+    """The comment of a relation, None if it has none or is none."""
+    row = cursor.execute("SELECT pg_catalog.obj_description(to_regclass(%s), 'pg_class')", (relation,)).fetchone()
+    return None if row is None else row[0]
+
+
 def relation_kind(cursor: Cursor, name: str) -> str | None:
     """pg_class's letter for what a relation is, None if there is none."""
     row = cursor.execute(
