@@ -24,7 +24,10 @@ from tests.oracle import IS_KEPT, Difference, told
 from tests.servers import Connection
 
 NUMBERS = count(1)  # of prepared statements, which outlive an oracle
-ITEMS = SQL("numbered AS i")
+# At most some 30 of a namespace, others each time that their number has changed.
+SAMPLE = SQL("(SELECT * FROM numbered WHERE (its_place + how_many) % greatest(how_many / 30, 1) = 0)")
+ITEMS = SQL("{} AS i").format(SAMPLE)
+PAGE = SQL("5")
 BOUNDS = ("[]", "[)", "(]", "()")
 STEP = 3  # items between the ends of a range
 FLOATS: LiteralString = """
@@ -124,7 +127,7 @@ class _Question:
         )  # fmt: skip
 
     def _of_items(self) -> Iterable[Composed]:
-        """Each item's rank and what lies at it, and a range that begins with it."""
+        """Some items' ranks and what lies at them, and ranges that begin with them."""
         i, j = self._of("i", self.position), self._of("j", self.position)
         ends = (SQL("i.its_place"), SQL("i.how_many - 1 - i.its_place"))
         for order, place in zip(("asc", "desc"), ends, strict=True):
@@ -132,7 +135,7 @@ class _Question:
         for offset in (SQL("i.its_place"), SQL("i.its_place - i.how_many")):
             yield self._row("at", [offset, *self._everything()], ITEMS)
         apart = SQL("j.its_place = i.its_place + {}").format(Literal(STEP))
-        pairs = SQL("numbered AS i JOIN numbered AS j ON {}").format(self._same("i", "j", apart))
+        pairs = SQL("{} JOIN numbered AS j ON {}").format(ITEMS, self._same("i", "j", apart))
         bounds = SQL("(ARRAY['[]', '[)', '(]', '()'])[1 + i.its_place % 4]")
         ends_in = SQL("{} - (ARRAY[0, 1, 1, 2])[1 + i.its_place % 4]").format(Literal(STEP + 1))
         yield self._value("count", self._call("count", [*i, *j, bounds]), ends_in, pairs)
@@ -182,7 +185,7 @@ class _Question:
             )
 
     def _walks(self) -> Iterable[Composed]:
-        """All items of one page, and of pages of two by their cursors, from either end."""
+        """All items of one page, and of pages of five by their cursors, from either end."""
         item, everything = _listed(self._of("p", self.columns)), self._everything()
         whole = self._call("page", [Literal(10**6), SQL("NULL"), Literal("asc"), *everything])
         names = [*(Identifier(f"c{number}") for number in range(len(self.columns))), SQL("cursor"), SQL("row_no")]
@@ -193,13 +196,13 @@ class _Question:
         for name, order in (("walk", "asc"), ("walk_back", "desc")):
             place = SQL("row_no - 1") if order == "asc" else SQL("i.how_many - row_no")
             following = SQL("i.its_place + p.row_no") if order == "asc" else SQL("i.its_place - p.row_no")
-            begin = self._call("page", [SQL("2"), SQL("NULL"), Literal(order), *everything])
-            on = self._call("page", [SQL("2"), SQL("i.cursor"), Literal(order), *everything])
+            begin = self._call("page", [PAGE, SQL("NULL"), Literal(order), *everything])
+            on = self._call("page", [PAGE, SQL("i.cursor"), Literal(order), *everything])
             yield SQL(
                 "{name} AS (SELECT {item}, {place} AS its_place, p.cursor, row_no FROM spaces AS i,"
                 " {begin} {numbered}\n"
                 "  UNION ALL SELECT {item}, {following}, p.cursor, p.row_no FROM {name} AS i, {on} {numbered}"
-                " WHERE i.row_no = 2)"
+                " WHERE i.row_no = 5)"
             ).format(
                 name=Identifier(name), item=item, place=place, following=following, begin=begin, on=on,
                 numbered=numbered,

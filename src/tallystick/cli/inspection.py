@@ -130,8 +130,8 @@ def _verdict(report: VerifyReport) -> str:
     if report.status == "uncounted":
         return f"{name}: its partitions are not those that are counted, answers from its source: see tally status"
     if report.is_exact:
-        return f"{name}: exact, {report.groups:,} groups in {took}"
-    return f"{name}: DRIFT in {report.drifted:,} of {report.groups:,} groups, found in {took}"
+        return f"{name}: exact, {report.groups:,} {report.unit} in {took}"
+    return f"{name}: DRIFT in {report.drifted:,} of {report.groups:,} {report.unit}, found in {took}"
 
 
 def _report(report: VerifyReport) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _drifts(output: Output, report: VerifyReport) -> None:
             if kept != direct:
                 rows.append([group, measure, kept, direct])
     shown_groups = f"first {len(report.first)} of {report.drifted:,}" if report.drifted > len(report.first) else "all"
-    title = f"{report.aggregate}: drifting groups ({shown_groups})"
+    title = f"{report.aggregate}: drifting {report.unit} ({shown_groups})"
     output.table(title, ["group", "measure", "kept", "direct"], rows, right=["kept", "direct"])
 
 

@@ -95,7 +95,7 @@ def backfill(
                     target.engine, target.schema, name, batch_size=batch_size, skip_existing=skip_existing,
                     progress=lambda done, total: steps.begin(f"copying to parents: {done:,} of {total:,}"),
                 )  # fmt: skip
-                steps.done(f"{name}: {result.groups:,} groups in {seconds(result.elapsed_s)}{_mirrored(result)}")
+                steps.done(f"{name}: {result.groups:,} {result.unit} in {seconds(result.elapsed_s)}{_mirrored(result)}")
                 found.append(result)
     output.json({"aggregates": [_named(each) for each in found]})
 
@@ -127,7 +127,7 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                     steps.done(f"{name}: {result.deltas:,} rows fewer in {result.groups:,} keys in {took}")
                 else:
                     steps.done(
-                        f"{name}: {result.deltas:,} deltas into {result.groups:,} groups in {took}{_mirrored(result)}"
+                        f"{name}: {result.deltas:,} deltas into {result.groups:,} {result.unit} in {took}{_mirrored(result)}"
                     )
                 found.append({**_named(result), "locked": False, "error": None})
     output.json({"aggregates": found})

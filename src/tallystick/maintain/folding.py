@@ -23,6 +23,8 @@ from tallystick.store.connection import Cursor, lift_timeouts, one_row, plan_ane
 class FoldResult:
     """Deltas consumed (0 when idle), groups written, and how long it took in seconds.
 
+    Of an ordered aggregate, `groups` are buckets, as `unit` says.
+
     `copied` and `passed_over` count parents of a mirror: brought up to date, and left because somebody had them locked.
     `adopted` names partitions that are counted from now on.
     """
@@ -34,17 +36,22 @@ class FoldResult:
     copied: int = 0
     passed_over: int = 0
     adopted: tuple[str, ...] = ()
+    unit: str = "groups"
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillResult:
-    """Groups written, how long it took in seconds, and parents of a mirror: copied to, and left because locked."""
+    """Groups written, how long it took in seconds, and parents of a mirror: copied to, and left because locked.
+
+    Of an ordered aggregate, `groups` are buckets, as `unit` says.
+    """
 
     aggregate: str
     groups: int
     elapsed_s: float
     copied: int = 0
     passed_over: int = 0
+    unit: str = "groups"
 
 
 def fold(engine: Engine, schema: str, name: str) -> FoldResult:
@@ -72,7 +79,7 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     if is_other:
         # The buckets are of other values than the items have now, and readers have been served by the source.
         groups = patiently(engine, _rebuild, engine, schema, found)
-        return FoldResult(name, 0, groups, time.perf_counter() - started, adopted=tuple(adopted))
+        return FoldResult(name, 0, groups, time.perf_counter() - started, adopted=tuple(adopted), unit=found.unit)
     # What counts items of the source does so in the one snapshot of a transaction.
     with transaction(engine, snapshot=found.ordering is not None) as cursor:
         if found.ordering is not None:
@@ -85,7 +92,7 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
         deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
     copied = mirror.copy(engine, schema, name) if found.mirror is not None else mirror.Copied(0, 0)
     took = time.perf_counter() - started
-    return FoldResult(name, deltas, groups, took, copied.done, copied.locked, tuple(adopted))
+    return FoldResult(name, deltas, groups, took, copied.done, copied.locked, tuple(adopted), found.unit)
 
 
 def backfill(
@@ -125,7 +132,7 @@ def backfill(
         total = mirror.note_parents(engine, schema, name, skip_existing=skip_existing)
         told = (lambda done: progress(done, total)) if progress is not None else None
         copied = mirror.copy(engine, schema, name, batch_size=batch_size, progress=told)
-    return BackfillResult(name, groups, time.perf_counter() - started, copied.done, copied.locked)
+    return BackfillResult(name, groups, time.perf_counter() - started, copied.done, copied.locked, found.unit)
 
 
 def _rebuild(engine: Engine, schema: str, found: Installed) -> int:

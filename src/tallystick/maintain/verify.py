@@ -33,7 +33,7 @@ class Drift:
 class VerifyReport:
     """Both halves compared: groups in the source, groups that drift, and the first ten of these.
 
-    Of an ordered aggregate, `groups` are its buckets, each known by the place that ends it.
+    Of an ordered aggregate, `groups` are its buckets, as `unit` says, each known by the place that ends it.
 
     `status` is "exact", "drift", "building" for an aggregate that has no state to compare yet, or "uncounted" for one
     whose partitions are not those that are counted, so that readers are served by the source.
@@ -45,6 +45,7 @@ class VerifyReport:
     first: tuple[Drift, ...]
     status: str
     elapsed_s: float
+    unit: str = "groups"
 
     @property
     def is_exact(self) -> bool:
@@ -70,7 +71,7 @@ def verify(engine: Engine, schema: str, name: str) -> VerifyReport:
         groups, drifted, first = cursor.execute(compared).fetchall()[0]
     drifts = tuple(Drift(*(_loaded(part) for part in drift)) for drift in first or [])
     status = "drift" if drifted else "exact"
-    return VerifyReport(name, groups, drifted, drifts, status, time.perf_counter() - started)
+    return VerifyReport(name, groups, drifted, drifts, status, time.perf_counter() - started, found.unit)
 
 
 def _comparison(schema: str, name: str, shape: Shape) -> Composed:

@@ -49,6 +49,11 @@ class Installed:
         """Suffix of the table that folds write."""
         return "state" if self.ordering is None else "bucket"
 
+    @property
+    def unit(self) -> str:
+        """What folds write and verify compares, in the plural."""
+        return "groups" if self.ordering is None else "buckets"
+
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
     """Create the installation's own schema, tables and functions where they are missing.
