@@ -126,9 +126,8 @@ def fold(names: Names = None, dsn: Dsn = None, app: App = None, schema: Schema =
                 if name in known:
                     steps.done(f"{name}: {result.deltas:,} rows fewer in {result.groups:,} keys in {took}")
                 else:
-                    steps.done(
-                        f"{name}: {result.deltas:,} deltas into {result.groups:,} {result.unit} in {took}{_mirrored(result)}"
-                    )
+                    into = f"{result.groups:,} {result.unit}"
+                    steps.done(f"{name}: {result.deltas:,} deltas into {into} in {took}{_mirrored(result)}")
                 found.append({**_named(result), "locked": False, "error": None})
     output.json({"aggregates": found})
     return 1 if any(each["error"] for each in found) else 0
