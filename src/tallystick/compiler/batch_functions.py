@@ -15,7 +15,6 @@ from tallystick.compiler.read_function import (
     Function,
     are_after,
     bad_range,
-    has_files,
     is_kept,
     means_nothing,
     sum_names,
@@ -83,7 +82,7 @@ def _many(buckets: Buckets, read: str, value: Composable, type_: SQL, *, with_su
         "      RETURN;\n    END IF;\n  END IF;\n"
         "  RETURN QUERY SELECT q.number - 1, {single}({given}, q.bounds, true) FROM {queries};\n",
         queries=queries, bad=means_nothing(lower, upper, SQL("q.bounds")), error=bad_range(function),
-        is_kept=is_kept(buckets, half), kept=kept, has_files=has_files(buckets),
+        is_kept=is_kept(buckets, half), kept=kept, has_files=buckets.has_files(),
         single=layout.own(read_name(layout.name, read)), given=comma([*namespace, *lower, *upper]),
     )  # fmt: skip
     declarations = fill("  found {t}[];\n", t=type_)

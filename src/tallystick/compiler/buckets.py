@@ -96,12 +96,26 @@ class Buckets:
 
         A TRUNCATE empties the source for older snapshots too, which see neither its marker nor an empty bucket.
         """
+        source = self.layout.object("source")
         if not self.layout.snapshot.source.is_partitioned:
-            return fill("ARRAY[pg_relation_filenode({source}())]", source=self.layout.object("source"))
+            return fill("ARRAY[pg_relation_filenode({source}())]", source=source)
+        # The planner, too, takes the partitions that there are now, whatever the snapshot.
         return fill(
-            "ARRAY(SELECT pg_relation_filenode(relation) FROM {listed} ORDER BY relation::oid)",
-            listed=self.layout.listed(),
-        )
+            "ARRAY(SELECT pg_relation_filenode(relid) FROM pg_partition_tree({source}()) WHERE isleaf"
+            " ORDER BY relid::oid)",
+            source=source,
+        )  # fmt: skip
+
+    def has_files(self) -> Composed:
+        """The source's rows are in the files that they were in when the buckets were made of them.
+
+        A row of the watermark that was restored from a dump was written by another transaction than it names.
+        """
+        return fill(
+            "(SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END"
+            " FROM {watermark}) IS NOT DISTINCT FROM {files}",
+            watermark=self.layout.watermark(), files=self.files(),
+        )  # fmt: skip
 
     def next_place(
         self, level: Composable, namespace: Values, place: Values, *, after: bool, more: Sequence[Composable] = ()
@@ -136,7 +150,8 @@ class Buckets:
     def unfolded(self, namespace: Values) -> Composed:
         """The condition of deltas that are to be added."""
         layout = self.layout
-        own = fill("{hash} = {wanted}", hash=layout.hash_of(*self.order.namespace), wanted=layout.hash_of(*namespace))
+        values = [self.order.collated(name, v) for name, v in zip(self.order.namespace, namespace, strict=True)]
+        own = fill("{hash} = {wanted}", hash=layout.hash_of(*self.order.namespace), wanted=layout.hash_of(*values))
         return conjunction([own, *self.order.in_namespace(namespace), layout.unfolded(), *layout.counted()])
 
 
@@ -219,9 +234,10 @@ def before_place(buckets: Buckets, namespace: Values, place: Values, totals: Seq
         "(SELECT {names} FROM {t} WHERE {c})", names=comma(names), t=buckets.layout.object("delta"), c=unfolded
     )  # fmt: skip
     steps.append(total(SQL("d"), summed, deltas))
+    # In order, though none is needed, lest the planner walks along another index and passes over ties one by one.
     edge = since(last_place, order.between(last_place, place, high_in=False), order.before(place, after=False))
     read = [*arguments, columns[0]]
-    steps.append(total(SQL("e"), of_items, rows(order, buckets.items, read, namespace, edge)))
+    steps.append(total(SQL("e"), of_items, rows(order, buckets.items, read, namespace, edge, in_order=True)))
     parts = [*(SQL(f"w{level}") for level in range(1, LEVELS + 1)), SQL("d"), SQL("e")]
     results = [
         fill("({sum})::{t} AS {r}", t=type_, r=column("r", index),

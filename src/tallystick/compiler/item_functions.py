@@ -11,7 +11,6 @@ from tallystick.compiler.read_function import (
     SETTINGS,
     Function,
     Range,
-    has_files,
     is_kept,
     item_columns,
     items_of,
@@ -72,7 +71,7 @@ def _at(buckets: Buckets) -> Iterator[Statement]:
         "  ELSE\n    RETURN QUERY SELECT * FROM {forth} AS u;\n  END IF;\n",
         offset=offset, sought=span.sought(SQL("RETURN")), is_kept=is_kept(buckets, half), rank=rank,
         last=comma([*namespace, *span.last]), from_first=from_first, found=comma(found), nth=nth,
-        namespace=SQL("").join(fill("{v}, ", v=v) for v in namespace), has_files=has_files(buckets),
+        namespace=SQL("").join(fill("{v}, ", v=v) for v in namespace), has_files=buckets.has_files(),
         columns=comma(item_columns(buckets)), items=buckets.items,
         this=conjunction([*order.in_namespace(namespace), order.is_at(found)]),
         too_low=order.is_before(span.first, values=found), too_high=order.is_before(found, values=span.last),
@@ -113,7 +112,7 @@ def _percentile(buckets: Buckets) -> Iterator[Statement]:
         is_kept=is_kept(buckets, half), all=span.from_start(), rank=layout.object("rank"),
         first=comma([*namespace, *span.first]), last=comma([*namespace, *span.last]), found=comma(found),
         nth=layout.object("nth"), namespace=SQL("").join(fill("{v}, ", v=v) for v in namespace), nearest=nearest,
-        has_files=has_files(buckets), columns=comma(item_columns(buckets)), view=buckets.items,
+        has_files=buckets.has_files(), columns=comma(item_columns(buckets)), view=buckets.items,
         this=conjunction([*order.in_namespace(namespace), order.is_at(found)]), rows=items, forth=forth,
     )  # fmt: skip
     declarations = fill(

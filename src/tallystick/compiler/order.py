@@ -73,11 +73,12 @@ class Order:
         schema = self.layout.snapshot.keys[self.layout.keys.index(name)].operator_schema
         return fill(
             "{left} OPERATOR({schema}.{op}) {value}",
-            left=left or name, schema=Identifier(schema), value=self._collated(name, value),
+            left=left or name, schema=Identifier(schema), value=self.collated(name, value),
             op=canonical(_FLIPPED[operator] if name in self.descending else operator),
         )  # fmt: skip
 
-    def _collated(self, name: SQL, value: Composable) -> Composable:
+    def collated(self, name: SQL, value: Composable) -> Composable:
+        """A value that compares, and is hashed, by the collation of a column."""
         collation = self.layout.snapshot.keys[self.layout.keys.index(name)].collation
         return fill("{v} COLLATE {c}", v=value, c=canonical(collation)) if collation else value
 
@@ -172,7 +173,7 @@ class Order:
         return fill(
             "ROW({names}) {op} ROW({values})",
             names=comma(names), op=canonical(_FLIPPED[operator] if self.descending else operator),
-            values=comma(self._collated(name, value) for name, value in zip(names, values, strict=True)),
+            values=comma(self.collated(name, value) for name, value in zip(names, values, strict=True)),
         )  # fmt: skip
 
     def _side(self, index: int, operator: str, place: Values) -> Composed:

@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composable, Composed
 
 from tallystick.compiler.buckets import Buckets
 from tallystick.compiler.order import Values
-from tallystick.compiler.read_function import INLINE, Function, Range, has_files, is_kept, raised, sum_names
+from tallystick.compiler.read_function import INLINE, Function, Range, is_kept, raised, sum_names
 from tallystick.compiler.runs import rows
 from tallystick.compiler.text import Statement, canonical, column, comma, conjunction, fill, literal
 from tallystick.declare.names import read_name
@@ -38,7 +38,7 @@ def _count(buckets: Buckets) -> Iterator[Statement]:
         "{sought}  IF {is_kept} THEN\n    result := {kept};\n"
         "    IF {has_files} THEN\n      RETURN result;\n    END IF;\n  END IF;\n"
         "  RETURN (SELECT count(*) FROM {items} AS i);\n",
-        sought=span.sought(SQL("RETURN 0")), is_kept=is_kept(buckets, half), kept=kept, has_files=has_files(buckets),
+        sought=span.sought(SQL("RETURN 0")), is_kept=is_kept(buckets, half), kept=kept, has_files=buckets.has_files(),
         items=items,
     )  # fmt: skip
     yield from function.statements(
@@ -74,7 +74,7 @@ def _sum(buckets: Buckets, name: str, index: int) -> Iterator[Statement]:
         "{sought}  IF {is_kept} THEN\n    {kept};\n"
         "    IF {has_files} THEN\n      RETURN coalesce(result, 0);\n    END IF;\n  END IF;\n"
         "  SELECT {direct} INTO result FROM {items} AS i;\n  RETURN coalesce(result, 0);\n",
-        sought=span.sought(SQL("RETURN 0")), is_kept=is_kept(buckets, half), kept=kept, has_files=has_files(buckets),
+        sought=span.sought(SQL("RETURN 0")), is_kept=is_kept(buckets, half), kept=kept, has_files=buckets.has_files(),
         items=items, direct=direct,
     )  # fmt: skip
     yield from function.statements(type_, body, fill("{d}  result {t};\n", d=span.declarations(), t=type_))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg.sql import SQL
 
 from tallystick.compiler.buckets import Buckets
-from tallystick.compiler.read_function import SETTINGS, has_files
+from tallystick.compiler.read_function import SETTINGS
 from tallystick.compiler.runs import rows
 from tallystick.compiler.text import Statement, comma, conjunction, dollar_quoted, fill, private
 
@@ -57,7 +57,7 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         " ARRAY[{results}]::numeric[];\n"
         "  END LOOP;\n"
         "END\n",
-        places=order.declarations("lo", "fr", "to"), valid=conjunction([layout.alive(), has_files(buckets)]),
+        places=order.declarations("lo", "fr", "to"), valid=conjunction([layout.alive(), buckets.has_files()]),
         declared=SQL("").join(declared),
         waiting_names=comma(fill("w.{n} AS waiting_{n}", n=name) for name in names), table=buckets.table,
         waiting=waiting, by=comma(fill("b.{k}", k=name) for name in buckets.columns),

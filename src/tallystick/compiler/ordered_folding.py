@@ -48,7 +48,12 @@ def folding_functions(buckets: Buckets) -> Iterator[Statement]:
         _fold(buckets), returns=SQL("record"), takes=SQL("OUT deltas bigint, OUT groups bigint"),
         declarations=SQL("  one record;\n  size bigint;\n"),
     )  # fmt: skip
-    yield private(layout.object(name) for name in ("cut", "join", "fold", "rebuild"))
+    yield Statement("whether the source is as it was when the buckets were made", _same_files(buckets))
+    names = ["cut", "join", "fold", "rebuild", "same_files"]
+    if layout.snapshot.source.is_partitioned:
+        yield Statement("takes note of partitions that were counted in or out", _partition_files(buckets))
+        names.append("refile")
+    yield private(layout.object(name) for name in names)
 
 
 def _maintaining(
@@ -98,10 +103,34 @@ def _rebuild(buckets: Buckets) -> Composed:
 
 
 def _note_files(buckets: Buckets) -> Composed:
-    """The files that the rows of the source are in now: a TRUNCATE is told by them where its marker is not seen."""
+    """UPDATE: the files that the rows of the source are in now."""
     return fill(
-        "UPDATE {table} SET files = {files} WHERE aggregate = {name} AND files IS DISTINCT FROM {files}",
+        "UPDATE {table} SET files = {files}, folder = pg_current_xact_id() WHERE aggregate = {name}",
         table=buckets.layout.own("watermark"), files=buckets.files(), name=literal(buckets.layout.name),
+    )  # fmt: skip
+
+
+def _partition_files(buckets: Buckets) -> Composed:
+    """Arguments: files. If the source differs from before by these alone, what is kept knows of it."""
+
+    def rest(files: Composable) -> Composed:
+        return fill(
+            "ARRAY(SELECT u.f FROM unnest({files}) WITH ORDINALITY AS u (f, o) WHERE u.f <> ALL ($1) ORDER BY u.o)",
+            files=files,
+        )  # fmt: skip
+
+    return fill(
+        "CREATE FUNCTION {f}(oid[]) RETURNS void LANGUAGE sql {settings}\n"
+        "BEGIN ATOMIC\n  {note} AND {was} = {is_};\nEND",
+        f=buckets.layout.object("refile"), settings=SETTINGS, note=_note_files(buckets), was=rest(SQL("files")),
+        is_=rest(buckets.files()),
+    )  # fmt: skip
+
+
+def _same_files(buckets: Buckets) -> Composed:
+    return fill(
+        "CREATE FUNCTION {f}() RETURNS boolean LANGUAGE sql STABLE {settings}\nBEGIN ATOMIC SELECT {same}; END",
+        f=buckets.layout.object("same_files"), settings=SETTINGS, same=buckets.has_files(),
     )  # fmt: skip
 
 
@@ -271,8 +300,9 @@ def _fold(buckets: Buckets) -> Composed:
     is_this = conjunction([SQL("level = 1"), *order.in_namespace(namespace), order.is_at(place)])
     return fill(
         "  deltas := 0;\n  groups := 0;\n"
-        "  IF {is_reset} THEN\n    groups := {rebuild}();\n    RETURN;\n  END IF;\n"
         "  IF NOT ({whole}) THEN\n    RETURN;\n  END IF;\n"
+        # In other files may be other rows, or the same in another order: those of a restored database.
+        "  IF {is_reset} OR NOT ({has_files}) THEN\n    groups := {rebuild}();\n    RETURN;\n  END IF;\n"
         "  FOR one IN {taken_in} LOOP\n"
         "    deltas := one.consumed;\n"
         "    IF one.place IS NULL THEN\n"
@@ -283,14 +313,13 @@ def _fold(buckets: Buckets) -> Composed:
         "    SELECT n INTO size FROM {table} WHERE {is_this};\n"
         "    IF size > {most} THEN\n      PERFORM {cut}({of_one}, 1);\n"
         "    ELSIF size < {least} THEN\n      PERFORM {join}({of_one});\n    END IF;\n"
-        "  END LOOP;\n"
-        "  {files};\n",
-        is_reset=layout.is_reset(), rebuild=layout.object("rebuild"), whole=conjunction(layout.is_whole()),
+        "  END LOOP;\n",
+        is_reset=layout.is_reset(), has_files=buckets.has_files(), rebuild=layout.object("rebuild"),
+        whole=conjunction(layout.is_whole()),
         taken_in=_taken_in(buckets, names), cut=layout.object("cut"), join=layout.object("join"),
         tail=comma([*namespace, *(fill("NULL::{t}", t=order.type_of(name)) for name in order.position)]),
         of_one=comma(of_one), table=buckets.table, is_this=is_this,
         most=literal(2 * buckets.run_of_items), least=literal(buckets.run_of_items // 2),
-        files=_note_files(buckets),
     )  # fmt: skip
 
 

@@ -32,9 +32,10 @@ from tallystick.declare.names import read_name
 SETTINGS = SQL(
     "SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off"
     " SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off"
+    " SET enable_sort = off SET enable_incremental_sort = off"
 )
 """Each step is to walk an index from one place on, planned once for a session, whatever its settings are."""
-INLINE = SQL("SET search_path = pg_catalog, pg_temp")
+INLINE = SQL("SECURITY DEFINER SET search_path = pg_catalog, pg_temp")
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,7 @@ def is_kept(buckets: Buckets, half: Composable) -> Composed:
     layout = buckets.layout
     # The index of the deltas holds hashes of namespaces.
     current = fill("(SELECT {current} FROM {w})", current=layout.is_current(), w=layout.watermark())
-    return conjunction([fill("NOT {half}", half=half), layout.is_kept(), current, layout.alive(), has_files(buckets)])
-
-
-def has_files(buckets: Buckets) -> Composed:
-    """The source's rows are in the files that they were in at the last fold."""
-    return fill("(SELECT files FROM {w}) = {files}", w=buckets.layout.watermark(), files=buckets.files())
+    return conjunction([fill("NOT {half}", half=half), layout.is_kept(), current, layout.alive(), buckets.has_files()])
 
 
 def item_columns(buckets: Buckets) -> list[Composable]:

@@ -17,7 +17,8 @@ OF_STATEMENTS = ("insert", "delete", "refill")
 UNDER_VIEWS = ("guard", "refill", "row", "source")
 OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
-OF_ORDER = ("check", "cut", "join", "nth", "rank", "totals")
+OF_ORDER = ("check", "cut", "join", "nth", "rank", "same_files", "totals")
+OF_ORDERED_PARTITIONS = ("refile",)
 READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces", "count_many")
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
@@ -42,6 +43,7 @@ def object_names(
         views, kept = ("direct",), "bucket"
         sums = any(measure.argument is not None for measure in shape.measures)
         functions += [suffix for suffix in OF_ORDER if sums or suffix != "totals"]
+        functions += OF_ORDERED_PARTITIONS if is_partitioned else ()
     relations = [name, *(internal_name(name, suffix) for suffix in (*views, kept, "delta"))]
     functions = [suffix for suffix in functions if not (is_partitioned and suffix in OF_STATEMENTS)]
     functions += OF_PARTITIONS if is_partitioned else ()
@@ -66,7 +68,8 @@ def table_names(name: str, shape: Shape) -> list[str]:
 
 def function_names(name: str) -> list[str]:
     """All functions that an aggregate may have."""
-    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *UNDER_VIEWS)]
+    of_kinds = (*OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *OF_ORDERED_PARTITIONS)
+    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *of_kinds, *UNDER_VIEWS)]
 
 
 def removal_statements(

@@ -20,10 +20,16 @@ def rows(
     namespace: Values,
     pieces: Pieces,
     *conditions: Composable,
+    in_order: bool = False,
 ) -> Composed:
-    """The rows of all pieces, in no order."""
+    """The rows of all pieces.
+
+    Args:
+        in_order: those of each piece are, so that the index of the order is walked along.
+    """
+    by = fill(" ORDER BY {by} OFFSET 0", by=order.order_by()) if in_order else SQL("")
     selects = [
-        fill("SELECT {columns} FROM {table} WHERE {c}", columns=comma(columns), table=table, c=condition)
+        fill("(SELECT {columns} FROM {table} WHERE {c}{by})", columns=comma(columns), table=table, c=condition, by=by)
         for condition in _conditions(order, namespace, pieces, conditions)
     ]
     return fill("({rows})", rows=SQL("\n      UNION ALL ").join(selects))

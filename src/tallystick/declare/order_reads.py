@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Column, Double, MetaData, Select, Table, Text, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Column, Double, MetaData, Select, Table, Text, cast, func, literal, select
 from sqlalchemy.sql.elements import ColumnElement, quoted_name
 from sqlalchemy.sql.functions import Function
 from sqlalchemy.sql.selectable import TableValuedAlias
-from sqlalchemy.types import Enum, NullType, Numeric, String, TypeDecorator, TypeEngine
+from sqlalchemy.types import Enum, Numeric, String, TypeDecorator, TypeEngine
 
 from tallystick.declare.cursors import refuse_foreign
 from tallystick.declare.halves import DirectHalf, ServingHalf
+from tallystick.declare.literals import argument, arguments
 from tallystick.declare.names import read_name
 from tallystick.declare.ranges import Order, Part, Span, is_expression
 
@@ -195,7 +196,7 @@ class OrderReads:
         """The queries of a batch as rows of a table, numbered from 0, whose columns are a function's arguments."""
         arrays = [
             ("position", BigInteger(), literal(list(range(len(queries))), ARRAY(BigInteger()))),
-            *self._arrays(queries),
+            *((name, type_, cast(array, _array_type(type_))) for name, type_, array in self._arrays(queries)),
             ("at_offset", BigInteger(), literal(offsets, ARRAY(BigInteger()))),
         ]
         columns = [Column(name, type_) for name, type_, _ in arrays]
@@ -211,7 +212,7 @@ class OrderReads:
             for index, part in enumerate(self._order.position):
                 columns.append((f"{word}_{index}", part.type, [end[index] for end in ends]))
         columns.append(("bounds", Text(), [span.bounds for _, span in queries]))
-        return [(name, type_, literal(values, ARRAY(_array_type(type_)))) for name, type_, values in columns]
+        return [(name, type_, arguments(values, type_)) for name, type_, values in columns]
 
     def _columns_of(self, asked: TableValuedAlias, parts: Sequence[Part], word: str) -> list[ColumnElement[Any]]:
         return [asked.c[f"{word}_{index}"] for index in range(len(parts))]
@@ -277,20 +278,11 @@ class OrderReads:
 
 
 def _argument(part: Part, value: Any) -> Any:
-    """A value for a parameter of the column's type; a type's own precision is not to round a bound."""
-    if is_expression(value):
-        return value
-    return literal(value, _loose(part.type))
-
-
-def _loose(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    if isinstance(type_, TypeDecorator | Enum):
-        return type_
-    if isinstance(type_, String):
-        return NullType()
-    return Numeric() if type(type_) is Numeric else type_
+    return value if is_expression(value) else argument(value, part.type)
 
 
 def _array_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    loose = _loose(type_)
-    return Text() if isinstance(loose, NullType) and isinstance(type_, String) else loose
+    """Of elements of a type; a type's own precision is not to round a bound."""
+    if isinstance(type_, TypeDecorator | Enum):
+        return ARRAY(type_)
+    return ARRAY(Text() if isinstance(type_, String) else Numeric() if type(type_) is Numeric else type_)

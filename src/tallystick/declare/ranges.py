@@ -128,8 +128,8 @@ class Order:
             raise self.refuse("both prefix and eq are given", "Pass one of them.")
         if prefix is not None or eq is not None:
             word = "prefix" if prefix is not None else "eq"
-            if lower is not None or upper is not None:
-                raise self.refuse(f"{word} is given beside lower or upper", "Pass one or the other.")
+            if lower is not None or upper is not None or bounds != EVERYTHING:
+                raise self.refuse(f"{word} is given beside lower, upper or bounds", "Pass one or the other.")
             if word == "prefix":
                 values = self._key(word, prefix if isinstance(prefix, tuple) else (prefix,))
             else:

@@ -187,6 +187,9 @@ def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> I
 
 def _index(cursor: Cursor, schema: str, found: Installed, ordering: Ordering) -> Iterator[Finding]:
     """Whether the source's index is there, and whether the planner walks along it."""
+    if found.phase == "kept" and not aggregates.is_as_folded(cursor, schema, found):
+        what = f"serves from its source: {found.source} was truncated, written anew or restored since the last fold"
+        yield Finding("advice", found.name, what, f"tally fold {found.name}")
     if found.index is None:
         what = f"its index on {found.source} is gone: each read goes through the whole table"
         yield Finding("error", found.name, what, f"tally install {found.name}")

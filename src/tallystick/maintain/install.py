@@ -23,7 +23,7 @@ from tallystick.errors import DeclarationError, InstallError
 from tallystick.maintain import source_index
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
-from tallystick.maintain.refusals import refuse_other_primary_key
+from tallystick.maintain.refusals import refuse_arrays, refuse_other_primary_key, refuse_taken_functions
 from tallystick.maintain.source_index import NeededIndex, Told, needed_index
 from tallystick.store import aggregates, catalog
 from tallystick.store.connection import Cursor, transaction
@@ -107,8 +107,12 @@ def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bo
     try:
         return patiently(engine, attempt)
     except _IndexMissing as missing:
-        source_index.build(engine, missing.index, told)
-    return patiently(engine, attempt)
+        built = source_index.build(engine, missing.index, told)
+    try:
+        return patiently(engine, attempt)
+    except BaseException:
+        source_index.drop(engine, aggregate.schema, built)
+        raise
 
 
 class _IndexMissing(Exception):
@@ -164,6 +168,8 @@ def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
     index = None
     if isinstance(aggregate, Ordered):
         refuse_other_primary_key(cursor, aggregate, source)
+        refuse_arrays(aggregate, snapshot.keys)
+        refuse_taken_functions(cursor, aggregate)
         index = needed_index(cursor, aggregate, shape, source)
         compiled = compile_ordered(aggregate.name, aggregate.schema, shape, snapshot, aggregate.ordering)
     else:

@@ -93,6 +93,7 @@ def _adopt(engine: Engine, schema: str, found: Installed, relation: Relation) ->
         locks.lock_fold(cursor, schema, found.name)
         lift_timeouts(cursor)
         cursor.execute(_call(schema, found.name, "adopt", relation))
+        _note_files(cursor, schema, found, relation.name)
 
 
 def detach(engine: Engine, schema: str, partition: str) -> list[str]:
@@ -172,6 +173,20 @@ def _detach(
             cursor.execute(fill("ALTER TABLE {t} DETACH PARTITION {p}", t=canonical(parent), p=canonical(partition)))
         except psycopg.errors.LockNotAvailable as error:
             raise SourceLocked(parent, by_readers=True) from error
+        for found in over:
+            _note_files(cursor, schema, found, partition)
+
+
+def _note_files(cursor: Cursor, schema: str, found: Installed, partition: str) -> None:
+    """Buckets are right for the files of the source, which has those of a partition more now, or less."""
+    if found.ordering is not None:
+        cursor.execute(
+            fill(
+                "SELECT {f}(ARRAY(SELECT pg_catalog.pg_relation_filenode(relid)"
+                " FROM pg_catalog.pg_partition_tree({p}::regclass) WHERE isleaf))",
+                f=Identifier(schema, internal_name(found.name, "refile")), p=literal(partition),
+            )
+        )  # fmt: skip
 
 
 def _forget(cursor: Cursor, schema: str, name: str, partition: str, leaves: list[Relation]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psycopg
 from psycopg.sql import Composable, Identifier
 
+from tallystick.compiler.removal import read_names
+from tallystick.compiler.snapshot import ColumnType
 from tallystick.compiler.text import canonical, fill
 from tallystick.declare.ordered import Kept, Ordered
 from tallystick.declare.sqltext import Shape
@@ -98,6 +101,29 @@ def refuse_other_primary_key(cursor: Cursor, aggregate: Ordered, source: Relatio
             hint="Give the class the primary key of its table"
             if found
             else fill("Run: ALTER TABLE {t} ADD PRIMARY KEY (…)", t=canonical(source.name)).as_string(None),
+        )
+
+
+def refuse_arrays(aggregate: Ordered, keys: Sequence[ColumnType]) -> None:
+    """An array of arrays is one array of more dimensions, and places are gathered in arrays."""
+    for key in keys:
+        if key.base.endswith("[]"):
+            raise DeclarationError(
+                f'aggregate "{aggregate.name}": values of the array type {key.text} cannot be ordered by.',
+                hint="Order by an element, or by array_to_string(…) as a generated column.",
+            )
+
+
+def refuse_taken_functions(cursor: Cursor, aggregate: Ordered) -> None:
+    """Two functions of one name would have to be told apart by their arguments."""
+    names = read_names(aggregate.name, aggregate.shape, aggregate.ordering)
+    missing = catalog.missing(cursor, aggregate.schema, [], names)
+    taken = [name for name in names if f"{name}()" not in missing]
+    for name in taken or {name for name in names if names.count(name) > 1}:
+        raise DeclarationError(
+            f'aggregate "{aggregate.name}": a function "{name}" is in schema "{aggregate.schema}" already, or would be'
+            " there twice.",
+            hint="Rename the aggregate or the sum.",
         )
 
 

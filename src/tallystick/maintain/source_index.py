@@ -46,6 +46,11 @@ class NeededIndex:
     columns: str
 
     @property
+    def qualified(self) -> str:
+        """The name of the index that we build, with its schema."""
+        return f"{split_name(self.source.name)[0]}.{Identifier(self.name).as_string(None)}"
+
+    @property
     def used(self) -> str:
         """Name of the index that is used, found or to be built."""
         return self.name if self.found is None else split_name(self.found)[1]
@@ -96,21 +101,31 @@ def index_name(schema: str, aggregate: str) -> str:
     return internal_name(f"{schema}_{aggregate}", "order")
 
 
-def build(engine: Engine, needed: NeededIndex, told: Told) -> None:
+def build(engine: Engine, needed: NeededIndex, told: Told) -> str:
     """Build an index beside writers. A build that fails leaves nothing behind, one that was killed is begun anew.
 
     PostgreSQL waits for all transactions that were there before, whatever they are about.
 
     Args:
         told: is told whom is waited for, whenever that changes.
+    Returns:
+        The index by name.
     Raises:
-        InstallError: PostgreSQL refused it, or others held a partitioned table all the time.
+        InstallError: PostgreSQL refused it, somebody has another index of that name, or others held a partitioned table
+            all the time.
     """
+    with transaction(engine, read_only=True) as cursor:
+        if catalog.is_valid_index(cursor, needed.qualified):
+            raise InstallError(
+                f"{needed.source.name} has an index {needed.qualified} already, of other columns than are needed.",
+                hint="Rename that index, or the aggregate.",
+            )
     built = (_build_parts if needed.source.kind == "p" else _build_one)(
         engine, needed, needed.source, needed.name, told
     )  # fmt: skip
     with transaction(engine) as cursor:
         cursor.execute(fill("COMMENT ON INDEX {i} IS {mark}", i=canonical(built), mark=literal(_mark(needed.schema))))
+    return built
 
 
 def drop(engine: Engine, schema: str, index: str | None) -> None:

@@ -21,7 +21,8 @@ class AggregateStatus:
 
     `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
     `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly. `uncounted` tells why
-    an aggregate that is kept serves "direct" all the same: partitions that came or went.
+    an aggregate that is kept serves "direct" all the same: partitions that came or went, or, of an ordered one, a
+    source that was truncated, written anew or restored since the last fold.
 
     Of an ordered one, `groups` are its buckets, counted, and `depth` is the number of their levels.
 
@@ -58,6 +59,9 @@ def status(
             aggregate = by_name.get(installed.name)
             is_kept = installed.phase == "kept"
             uncounted = tuple(map(str, partitions.differences(cursor, schema, installed))) if is_kept else ()
+            if is_kept and not uncounted and installed.ordering is not None:
+                is_folded = aggregates.is_as_folded(cursor, schema, installed)
+                uncounted = () if is_folded else (f"written anew since the last fold: tally fold {installed.name}",)
             found[installed.name] = AggregateStatus(
                 installed.name, installed.kind, installed.source, installed.phase,
                 "direct" if uncounted else installed.serving,

@@ -8,10 +8,11 @@ from typing import LiteralString
 from psycopg.sql import Composed, Identifier
 
 from tallystick.compiler.text import Statement, comma, fill, literal
+from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept, Ordered, Ordering
 from tallystick.errors import InstallError, NotInstalled
 from tallystick.store.catalog import qualified, relation_exists, schema_objects
-from tallystick.store.connection import Cursor
+from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import schema_script
 
 LAYOUT_VERSION = 3
@@ -157,6 +158,12 @@ def registration(aggregate: Kept, source: str, mirror: str | None, index: str | 
             ),
         ),
     ]  # fmt: skip
+
+
+def is_as_folded(cursor: Cursor, schema: str, found: Installed) -> bool:
+    """Whether the source's rows are in the files that the buckets of an ordered aggregate stand for."""
+    function = Identifier(schema, internal_name(found.name, "same_files"))
+    return bool(one_row(cursor.execute(fill("SELECT {f}()", f=function)))[0])
 
 
 def note_index(cursor: Cursor, schema: str, name: str, index: str) -> None:

@@ -173,6 +173,12 @@ def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
 
 
+def is_valid_index(cursor: Cursor, name: str) -> bool:
+    """Whether there is an index of that name whose build has succeeded."""
+    query = "SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)"
+    return bool(cursor.execute(query, (name,)).fetchall() == [(True,)])
+
+
 def comment_on(cursor: Cursor, relation: str) -> str | None:
     """The comment of a relation, None if it has none or is none."""
     row = cursor.execute("SELECT pg_catalog.obj_description(to_regclass(%s), 'pg_class')", (relation,)).fetchone()
