@@ -37,7 +37,7 @@ HIDDEN: list[LiteralString] = [
     "SELECT FROM tally.sales",
     "SELECT FROM tally.aggregate",
     "SELECT FROM public.sale",
-    "SELECT tally.sales__rank('north', 100, 1, true)",
+    "SELECT tally.sales__rank('north', 100, 1)",
     "SELECT tally.sales__nth('north', 1)",
     "SELECT * FROM tally.sales__check()",
     "SELECT tally.sales__fold()",

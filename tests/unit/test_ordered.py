@@ -247,6 +247,6 @@ def test_type_of_a_foreign_key_whose_other_class_is_mapped_later() -> None:
     )
     by_player = Tally().ordered("by_player", score, namespace=[score.c.player_id])
     Table("player", metadata, Column("id", Integer, primary_key=True))
-    assert "::INTEGER[]" in str(compiled(by_player.count_many([{"namespace": 7}])))
+    assert "AS INTEGER[])" in str(compiled(by_player.at_many([{"namespace": 7, "offset": 0}])))
     with pytest.raises(UsageError, match="player_id is compared with '7', expected int"):
         by_player.count("7")

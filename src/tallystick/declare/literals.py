@@ -11,7 +11,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, literal, null
+from sqlalchemy import ARRAY, Text, literal
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import Enum, NullType, String, TypeDecorator, TypeEngine
 
@@ -21,7 +21,7 @@ _PLAIN = (str, int, float, Decimal, uuid.UUID)
 def argument(value: Any, type_: TypeEngine[Any]) -> ColumnElement[Any]:
     """A value for a parameter of a column's type, and None for NULL."""
     if value is None:
-        return null()
+        return literal(None, NullType())
     text = _text(value, type_)
     return literal(value, type_) if text is None else literal(text, NullType())
 
