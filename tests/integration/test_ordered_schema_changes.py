@@ -216,5 +216,5 @@ def test_unlogged_source(owner: Connection, engine: Engine) -> None:
     tally.fold(engine)
     assert_orders_exact(engine, tally)
     owner.execute("ALTER TABLE app.quick SET LOGGED")
-    assert ["not both logged" in f.what for f in tally.doctor(engine) if f.subject == "quickly"] == [True]
+    assert any("not both logged" in f.what for f in tally.doctor(engine) if f.subject == "quickly")
     assert_orders_exact(engine, tally)

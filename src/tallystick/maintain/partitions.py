@@ -7,7 +7,7 @@ from psycopg.sql import Composed, Identifier
 from sqlalchemy import Engine
 
 from tallystick.compiler.capture import partition_triggers
-from tallystick.compiler.text import canonical, fill, literal
+from tallystick.compiler.text import canonical, comma, fill, literal
 from tallystick.declare.names import internal_name, trigger_name
 from tallystick.errors import NotWhole, SourceLocked, UsageError
 from tallystick.maintain.inspect import why_not_counted
@@ -93,7 +93,7 @@ def _adopt(engine: Engine, schema: str, found: Installed, relation: Relation) ->
         locks.lock_fold(cursor, schema, found.name)
         lift_timeouts(cursor)
         cursor.execute(_call(schema, found.name, "adopt", relation))
-        _note_files(cursor, schema, found, relation.name)
+        _note_files(cursor, schema, found, [relation])
 
 
 def detach(engine: Engine, schema: str, partition: str) -> list[str]:
@@ -174,19 +174,20 @@ def _detach(
         except psycopg.errors.LockNotAvailable as error:
             raise SourceLocked(parent, by_readers=True) from error
         for found in over:
-            _note_files(cursor, schema, found, partition)
+            _note_files(cursor, schema, found, leaves)
 
 
-def _note_files(cursor: Cursor, schema: str, found: Installed, partition: str) -> None:
-    """Buckets are right for the files of the source, which has those of a partition more now, or less."""
-    if found.ordering is not None:
-        cursor.execute(
-            fill(
-                "SELECT {f}(ARRAY(SELECT pg_catalog.pg_relation_filenode(relid)"
-                " FROM pg_catalog.pg_partition_tree({p}::regclass) WHERE isleaf))",
-                f=Identifier(schema, internal_name(found.name, "refile")), p=literal(partition),
-            )
-        )  # fmt: skip
+def _note_files(cursor: Cursor, schema: str, found: Installed, relations: list[Relation]) -> None:
+    """Buckets are right for the files of the source, which has those of some partitions more now, or less."""
+    if found.ordering is None:
+        return
+    files = comma(
+        fill("pg_catalog.pg_relation_filenode({oid}::oid)", oid=literal(relation.oid))
+        for relation in relations
+        if relation.kind != "p"
+    )
+    function = Identifier(schema, internal_name(found.name, "refile"))
+    cursor.execute(fill("SELECT {f}(ARRAY[{files}]::oid[])", f=function, files=files))
 
 
 def _forget(cursor: Cursor, schema: str, name: str, partition: str, leaves: list[Relation]) -> None:
