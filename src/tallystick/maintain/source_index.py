@@ -60,7 +60,8 @@ class NeededIndex:
         concurrently = self.source.kind == "r"
         built = create_index(self.name, self.on(self.source.name), concurrently=concurrently)
         beside = "beside writers" if concurrently else "beside writers, partition by partition"
-        return Statement(f"the order of the items, built first and {beside}", built)
+        purpose = f"the order of the items, built first and {beside}; no row's key may pass 2,704 bytes from then on"
+        return Statement(purpose, built)
 
     def on(self, table: str) -> Composed:
         return fill("ON {table} {columns}", table=canonical(table), columns=canonical(self.columns))
