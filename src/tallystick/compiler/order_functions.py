@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composable, Composed
 
 from tallystick.compiler.buckets import Buckets
 from tallystick.compiler.order import Values
-from tallystick.compiler.read_function import INLINE, Function, Range, is_kept, raised, sum_names
+from tallystick.compiler.read_function import AS_OWNER, Function, Range, is_kept, raised, sum_names
 from tallystick.compiler.runs import rows
 from tallystick.compiler.text import Statement, canonical, column, comma, conjunction, fill, literal
 from tallystick.declare.names import read_name
@@ -121,7 +121,7 @@ def _rank(buckets: Buckets) -> Iterator[Statement]:
         behind=comma([*namespace, *place, *nulls, literal("(]"), half]),
         error=raised(function, 'the order is "asc" or "desc".'),
     )  # fmt: skip
-    yield from function.statements(SQL("bigint"), body, settings=INLINE)
+    yield from function.statements(SQL("bigint"), body, settings=AS_OWNER)
 
 
 def _rank_of(buckets: Buckets) -> Iterator[Statement]:

@@ -35,7 +35,7 @@ SETTINGS = SQL(
     " SET enable_sort = off SET enable_incremental_sort = off"
 )
 """Each step is to walk an index from one place on, planned once for a session, whatever its settings are."""
-INLINE = SQL("SECURITY DEFINER SET search_path = pg_catalog, pg_temp")
+AS_OWNER = SQL("SECURITY DEFINER SET search_path = pg_catalog, pg_temp")
 
 
 @dataclass(frozen=True)

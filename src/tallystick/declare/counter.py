@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeGuard
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -29,6 +29,7 @@ from sqlalchemy.types import Integer, TypeEngine
 
 from tallystick.declare.grouped import text_of
 from tallystick.declare.names import checked_name, internal_name
+from tallystick.declare.ranges import is_expression
 from tallystick.declare.reads import DIRECT
 from tallystick.errors import DeclarationError, UsageError
 
@@ -150,7 +151,7 @@ class Counter(CounterReads):
 
     def subtract(self, key: Key, n: Number = 1) -> Select[Any]:
         """Add -n."""
-        added = cast(n, Numeric) * -1 if _is_expression(n) else literal(-self._checked_number(n), Numeric)
+        added = cast(n, Numeric) * -1 if is_expression(n) else literal(-self._checked_number(n), Numeric)
         return self._call("counter_add", _key(self.name, key), added)
 
     def inc(self, key: Key) -> Select[Any]:
@@ -240,7 +241,7 @@ class Counter(CounterReads):
         return Function(name, literal(self.name, Text), *arguments, packagenames=(self.schema,))
 
     def _number(self, n: Number) -> ColumnElement[Any]:
-        if _is_expression(n):
+        if is_expression(n):
             return cast(n, Numeric)
         return literal(self._checked_number(n), Numeric)
 
@@ -279,12 +280,7 @@ def checked_key(counter: str, key: object) -> str:
 
 
 def _key(counter: str, key: object) -> ColumnElement[Any]:
-    return cast(key, Text) if _is_expression(key) else literal(checked_key(counter, key), Text)
-
-
-def _is_expression(value: object) -> TypeGuard[ColumnElement[Any]]:
-    """A column, as of a table or of a mapped class."""
-    return isinstance(value, ColumnElement) or hasattr(value, "__clause_element__")
+    return cast(key, Text) if is_expression(key) else literal(checked_key(counter, key), Text)
 
 
 def _checked_shards(name: str, what: str, number: object) -> int:

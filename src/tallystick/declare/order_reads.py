@@ -84,13 +84,13 @@ class OrderReads:
         if not values:
             raise self._order.refuse("rank of no place", "Pass pk=.")
         arguments = [*self._of(namespace), *self._place(values), self._direction(order)]
-        return self._function("rank", arguments, BigInteger())
+        return self._call("rank", arguments, BigInteger())
 
     def rank_of(self, pk: Any, /, *, order: str = "asc") -> ColumnElement[Any]:
         """Number of items before the item of this primary key in its namespace; NULL if it is no item."""
         values = self._order.primary_key(pk)
         arguments = [_argument(part, value) for part, value in zip(self._order.pk, values, strict=True)]
-        return self._function("rank_of", [*arguments, self._direction(order)], BigInteger())
+        return self._call("rank_of", [*arguments, self._direction(order)], BigInteger())
 
     def at(self, /, *namespace: Any, offset: Any, **span: Any) -> Select[Any]:
         """The item at an offset in a range, counted from 0, or from the end if negative (-1 is the last); or no row."""
@@ -222,7 +222,7 @@ class OrderReads:
         return [*ends[0], *ends[1], asked.c.bounds]
 
     def _value(self, name: str, namespace: list[Any], span: list[Any], *, type_: TypeEngine[Any]) -> ColumnElement[Any]:
-        return self._function(name, [*namespace, *span], type_)
+        return self._call(name, [*namespace, *span], type_)
 
     def _rows(self, name: str, arguments: list[Any], span: list[Any], *more: Column[Any]) -> Select[Any]:
         rows = self._call(name, [*arguments, *span]).table_valued(*self._row_columns(), *more)
@@ -230,9 +230,6 @@ class OrderReads:
 
     def _row_columns(self) -> list[Column[Any]]:
         return [Column(name, type_) for name, type_ in self._columns.items()]
-
-    def _function(self, name: str, arguments: list[Any], type_: TypeEngine[Any]) -> Function[Any]:
-        return self._call(name, arguments, type_)
 
     def _call(self, name: str, arguments: list[Any], type_: TypeEngine[Any] | None = None) -> Function[Any]:
         # SQLAlchemy quotes the schema of a function only where the function's own name says that it is to be quoted.

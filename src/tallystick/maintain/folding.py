@@ -57,8 +57,8 @@ class BackfillResult:
 def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     """Fold all visible deltas of one aggregate into its state, in a transaction of its own.
 
-    Writers and readers wait for nothing meanwhile; with min or max, TRUNCATE and ALTER TABLE of the source wait, as for
-    any query over it. Deltas of transactions that have not committed yet stay for the
+    Writers and readers wait for nothing meanwhile; with min or max, and of an ordered aggregate, TRUNCATE and ALTER
+    TABLE of the source wait, as for any query over it. Deltas of transactions that have not committed yet stay for the
     next fold.
 
     New partitions of the source are counted in first. Copies in a parent table are made afterwards, in transactions of
