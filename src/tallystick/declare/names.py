@@ -10,7 +10,10 @@ LIMIT_BYTES = 63
 """PostgreSQL cuts longer identifiers, silently."""
 
 _OWN_TABLES = frozenset(
-    {"aggregate", "reset", "layout", "epoch", "watermark", "partition", "counter", "counter_shard", "counter_set"}
+    {
+        *("aggregate", "reset", "layout", "epoch", "watermark", "partition", "event", "worker", "schedule", "audit"),
+        *("counter", "counter_shard", "counter_set"),
+    }
 )
 
 

@@ -25,7 +25,7 @@ from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.refusals import refuse_arrays, refuse_other_primary_key, refuse_taken_functions
 from tallystick.maintain.source_index import NeededIndex, Told, needed_index
-from tallystick.store import aggregates, catalog
+from tallystick.store import aggregates, catalog, events
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.locks import (
     against_writers,
@@ -102,6 +102,7 @@ def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bo
             take_against_writers(cursor, planned.source)
             for statement in planned.after_lock:
                 _run(cursor, aggregate.name, statement)
+            events.record(cursor, aggregate.schema, "install", aggregate.name, source=planned.source)
         return True
 
     try:
@@ -144,6 +145,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             for statement in removal_statements(name, schema, shape, found.order, triggers):
                 _run(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
+            events.record(cursor, schema, "uninstall", name)
         return found.index
 
     source_index.drop(engine, schema, patiently(engine, attempt))

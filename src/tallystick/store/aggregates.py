@@ -15,7 +15,7 @@ from tallystick.store.catalog import qualified, relation_exists, schema_objects
 from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import schema_script
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ CREATE TABLE {schema}.layout (
     version integer NOT NULL
 );
 COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema';
-INSERT INTO {schema}.layout (version) VALUES (3);
+INSERT INTO {schema}.layout (version) VALUES (4);
 
 CREATE TABLE {schema}.aggregate (
     name text PRIMARY KEY,
@@ -64,6 +64,17 @@ CREATE TABLE {schema}.partition (
     PRIMARY KEY (aggregate, relation)
 );
 COMMENT ON TABLE {schema}.partition IS 'tallystick: partitions that are counted; xmin of their rows in pg_inherits';
+
+CREATE TABLE {schema}.event (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    role name NOT NULL DEFAULT session_user,
+    application text NOT NULL DEFAULT current_setting('application_name'),
+    what text NOT NULL,
+    aggregate text,
+    detail jsonb NOT NULL DEFAULT '{{}}'
+);
+COMMENT ON TABLE {schema}.event IS 'tallystick: who did what, and when';
 
 -- A delta carries the epoch at which it was written. TRUNCATE draws the next one under its ACCESS EXCLUSIVE lock, so
 -- whatever was written to the table before has a lower epoch and whatever is written after has at least that one.

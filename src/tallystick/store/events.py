@@ -1,0 +1,55 @@
+"""The log of operations in the database: who did what to which aggregate, and when."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.sql import Identifier
+
+from tallystick.compiler.text import fill, literal
+from tallystick.store.aggregates import is_schema_installed
+from tallystick.store.connection import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One operation. `role` is the login role, `application` the session's application_name."""
+
+    at: datetime
+    role: str
+    application: str
+    what: str
+    aggregate: str | None
+    detail: dict[str, Any]
+
+
+def record(cursor: Cursor, schema: str, what: str, aggregate: str | None = None, **detail: Any) -> None:
+    """Log an operation in the transaction that carries it out: there is an event if, and only if, it happened.
+
+    Args:
+        what: a verb, as the command line has it: install, backfill, rollback.
+        detail: what JSON can hold; no values of the user's rows.
+    """
+    cursor.execute(
+        fill(
+            "INSERT INTO {event} (what, aggregate, detail) VALUES ({what}, {aggregate}, {detail})",
+            event=Identifier(schema, "event"), what=literal(what), aggregate=literal(aggregate),
+            detail=literal(json.dumps(detail)),
+        )
+    )  # fmt: skip
+
+
+def recent(cursor: Cursor, schema: str, limit: int = 100) -> list[Event]:
+    """The last events, the latest first; none where nothing is installed."""
+    if not is_schema_installed(cursor, schema):
+        return []
+    rows = cursor.execute(
+        fill(
+            "SELECT at, role, application, what, aggregate, detail FROM {event} ORDER BY id DESC LIMIT {n}",
+            event=Identifier(schema, "event"), n=literal(limit),
+        )
+    ).fetchall()  # fmt: skip
+    return [Event(*row) for row in rows]
