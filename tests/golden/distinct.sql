@@ -18,7 +18,8 @@ CREATE TABLE "tally"."distinct__delta" (
     facet smallint NOT NULL,
     k1 integer,
     n bigint NOT NULL,
-    v1 text COLLATE pg_catalog."default"
+    v1 text COLLATE pg_catalog."default",
+    p1 bigint
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
 
 -- rows per distinct value of each group
@@ -88,10 +89,69 @@ BEGIN
   IF TG_RELID <> "tally"."distinct__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
   END IF;
+  IF to_regproc('"tally"."distinct__place"') IS NULL THEN
   INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."distinct__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."distinct__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
+  ELSE
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, p1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, p1, n, v1
+  FROM (SELECT k1, p1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT -1 AS w, o.*, q.* FROM "tally"."distinct__row"(OLD) AS o, "tally"."distinct__place"(OLD) AS q WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.*, q.* FROM "tally"."distinct__row"(NEW) AS o, "tally"."distinct__place"(NEW) AS q WHERE TG_OP <> 'DELETE') AS o) AS r GROUP BY GROUPING SETS ((k1, p1), (k1, p1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0);
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."distinct__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."distinct__place"') IS NULL THEN
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  ELSE
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, p1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, p1, n, v1
+  FROM (SELECT k1, p1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.*, q.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o, "tally"."distinct__place"(t.*) AS q) AS o) AS r GROUP BY GROUPING SETS ((k1, p1), (k1, p1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."distinct__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."distinct__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."distinct__place"') IS NULL THEN
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  ELSE
+  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, p1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, p1, n, v1
+  FROM (SELECT k1, p1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.*, q.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o, "tally"."distinct__place"(t.*) AS q) AS o) AS r GROUP BY GROUPING SETS ((k1, p1), (k1, p1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  END IF;
   RETURN NULL;
 END
 $tally$;
@@ -115,46 +175,8 @@ BEGIN
 END
 $tally$;
 
--- captures INSERT
-CREATE FUNCTION "tally"."distinct__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."distinct__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
-  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
-  WHERE (facet <> 1 OR v1 IS NOT NULL);
-  RETURN NULL;
-END
-$tally$;
-
--- captures DELETE
-CREATE FUNCTION "tally"."distinct__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."distinct__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."distinct__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "distinct": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."distinct__delta" (epoch, facet, k1, n, v1)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
-  FROM (SELECT k1, - count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."distinct__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
-  WHERE (facet <> 1 OR v1 IS NOT NULL);
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__guard", "tally"."distinct__change", "tally"."distinct__truncate", "tally"."distinct__insert", "tally"."distinct__delete", "tally"."distinct__refill" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."distinct__source", "tally"."distinct__row", "tally"."distinct__guard", "tally"."distinct__change", "tally"."distinct__insert", "tally"."distinct__delete", "tally"."distinct__truncate", "tally"."distinct__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."distinct__settled" AS
@@ -203,13 +225,13 @@ BEGIN ATOMIC
   SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.distinct', 0));
   UPDATE "tally"."distinct__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct');
   UPDATE "tally"."distinct__facet1" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'distinct');
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL),
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept'),
   void AS (DELETE FROM "tally"."distinct__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
   "void0" AS (DELETE FROM "tally"."distinct__state" WHERE (SELECT epoch FROM marker) IS NOT NULL),
   "void1" AS (DELETE FROM "tally"."distinct__facet1" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'distinct' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) RETURNING *),
-  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
+  WITH gone AS (DELETE FROM "tally"."distinct__delta" WHERE (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'distinct' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
   "facet1_next" AS (SELECT s.ctid AS place, g.k1, g.v1, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n FROM "facet1_gone" AS g LEFT JOIN "tally"."distinct__facet1" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1))),
   "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
@@ -240,6 +262,156 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."distinct__fold", "tally"."distinct__rebuild" FROM PUBLIC;
 
+-- where a row stands
+CREATE FUNCTION "tally"."distinct__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__place" FROM PUBLIC;
+
+-- where there are rows
+CREATE VIEW "tally"."distinct__places" AS SELECT t."id" AS p1 FROM app.event AS t;
+
+-- group key, arguments and filters of rows, and where they stand
+CREATE VIEW "tally"."distinct__rows" AS SELECT o.*, t."id" AS p1 FROM app.event AS t, "tally"."distinct__row"(t.*) AS o;
+
+-- chunks of a backfill; empty otherwise
+CREATE TABLE "tally"."distinct__chunk" (
+    id integer PRIMARY KEY,
+    p1 bigint,
+    u1 bigint,
+    size bigint,
+    snapshot pg_snapshot,
+    counter xid8 NOT NULL
+);
+
+-- finds the chunk of a place
+CREATE INDEX ON "tally"."distinct__chunk" (p1);
+
+-- what the chunks of a backfill count to, as deltas; empty otherwise
+CREATE TABLE "tally"."distinct__part" (LIKE "tally"."distinct__delta" INCLUDING DEFAULTS);
+
+-- clears what is kept, for a backfill to begin
+CREATE FUNCTION "tally"."distinct__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  DELETE FROM "tally"."distinct__chunk";
+  DELETE FROM "tally"."distinct__part";
+  DELETE FROM "tally"."distinct__state";
+  DELETE FROM "tally"."distinct__facet1";
+  DELETE FROM "tally"."distinct__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'distinct';
+END
+$tally$;
+
+-- plans one more chunk of so many rows; false if there are no more rows
+CREATE FUNCTION "tally"."distinct__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  last record;
+  at1 bigint;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "distinct": a chunk is planned in a READ COMMITTED transaction only.';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.distinct', 0));
+  LOCK TABLE "tally"."distinct__chunk" IN ROW EXCLUSIVE MODE;
+  SELECT * INTO last FROM "tally"."distinct__chunk" ORDER BY id DESC LIMIT 1;
+  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' THEN
+    RETURN false;
+  ELSIF last.id IS NULL THEN
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."distinct__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  ELSIF last.u1 IS NULL THEN
+    RETURN false;
+  ELSE
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."distinct__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  INSERT INTO "tally"."distinct__chunk" (id, p1, u1, size, counter)
+    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+  RETURN true;
+END
+$tally$;
+
+-- counts a chunk that nobody counts; returns its number and size, or NULL if there is none
+CREATE FUNCTION "tally"."distinct__count"(OUT id integer, OUT size bigint) RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  c record;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "distinct": a chunk is counted in a REPEATABLE READ transaction only.';
+  END IF;
+  SELECT * INTO c FROM "tally"."distinct__chunk" AS o WHERE o.snapshot IS NULL AND NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept'
+    ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF c.p1 IS NULL AND c.u1 IS NULL THEN
+    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE true)) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  ELSIF c.p1 IS NULL THEN
+    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE ROW(p1) < ROW(c.u1))) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  ELSIF c.u1 IS NULL THEN
+    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE ROW(p1) >= ROW(c.p1))) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  ELSE
+    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
+  FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  END IF;
+  UPDATE "tally"."distinct__chunk" AS o SET snapshot = pg_current_snapshot(), counter = pg_current_xact_id() WHERE o.id = c.id;
+  id := c.id;
+  size := c.size;
+END
+$tally$;
+
+-- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
+CREATE FUNCTION "tally"."distinct__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  written bigint;
+BEGIN
+  DELETE FROM "tally"."distinct__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."distinct__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."distinct__chunk" WHERE p1 IS NULL)));
+  WITH gone AS (SELECT * FROM "tally"."distinct__part"),
+    "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
+    "facet1_next" AS (SELECT s.ctid AS place, g.k1, g.v1, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n FROM "facet1_gone" AS g LEFT JOIN "tally"."distinct__facet1" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1))),
+    "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
+    "facet1_changed" AS (UPDATE "tally"."distinct__facet1" AS s SET n = f.n FROM "facet1_next" AS f WHERE s.ctid = f.place AND f.n <> 0),
+    "facet1_emptied" AS (DELETE FROM "tally"."distinct__facet1" AS s USING "facet1_next" AS f WHERE s.ctid = f.place AND f.n = 0),
+    gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(c1)::bigint AS c1 FROM (SELECT k1, n, NULL::bigint AS c1 FROM gone WHERE facet = 0 UNION ALL SELECT k1, 0, ((n > 0)::integer - (was > 0)::integer)::bigint FROM "facet1_next") AS p GROUP BY k1 HAVING count(*) > 0),
+    met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.c1, 0) + coalesce(g.c1, 0) AS c1 FROM gathered AS g LEFT JOIN "tally"."distinct__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+    next AS (SELECT * FROM met),
+    "state_new" AS (INSERT INTO "tally"."distinct__state" (k1, n, c1) SELECT k1, n, c1 FROM next WHERE place IS NULL AND n <> 0),
+    "state_changed" AS (UPDATE "tally"."distinct__state" AS s SET n = f.n, c1 = f.c1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+    "state_emptied" AS (DELETE FROM "tally"."distinct__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+    SELECT count(*) INTO written FROM next;
+  DELETE FROM "tally"."distinct__part";
+  UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct';
+  DELETE FROM "tally"."distinct__chunk";
+  RETURN written;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__begin", "tally"."distinct__extend", "tally"."distinct__count", "tally"."distinct__settle" FROM PUBLIC;
+
 -- on INSERT
 CREATE TRIGGER "tally_distinct__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
 EXECUTE FUNCTION "tally"."distinct__insert"();
@@ -268,6 +440,13 @@ EXECUTE FUNCTION "tally"."distinct__change"();
 
 -- fires when changes of elsewhere are replayed
 ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_distinct__update";
+
+-- on UPDATE
+CREATE TRIGGER "tally_distinct__move" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."id"), ROW(NEW."id")) AND NOT record_image_ne(ROW(OLD."chat_id", OLD."kind", OLD."size"), ROW(NEW."chat_id", NEW."kind", NEW."size")))
+EXECUTE FUNCTION "tally"."distinct__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_distinct__move";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_distinct__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT

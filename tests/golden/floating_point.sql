@@ -23,7 +23,8 @@ CREATE TABLE "tally"."floating_point__delta" (
     a1 bigint,
     a2 numeric,
     a3 numeric,
-    a4 numeric
+    a4 numeric,
+    p1 bigint
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
 
 -- finds a group when folding
@@ -75,10 +76,65 @@ BEGIN
   IF TG_RELID <> "tally"."floating_point__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
   END IF;
+  IF to_regproc('"tally"."floating_point__place"') IS NULL THEN
   INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.* FROM "tally"."floating_point__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."floating_point__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  ELSE
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, p1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, p1, n, a1, a2, a3, a4
+  FROM (SELECT k1, p1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a4 FROM (SELECT -1 AS w, o.*, q.* FROM "tally"."floating_point__row"(OLD) AS o, "tally"."floating_point__place"(OLD) AS q WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.*, q.* FROM "tally"."floating_point__row"(NEW) AS o, "tally"."floating_point__place"(NEW) AS q WHERE TG_OP <> 'DELETE') AS r GROUP BY k1, p1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0);
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."floating_point__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."floating_point__place"') IS NULL THEN
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  ELSE
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, p1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, p1, n, a1, a2, a3, a4
+  FROM (SELECT k1, p1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.*, q.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o, "tally"."floating_point__place"(t.*) AS q) AS r GROUP BY k1, p1) AS g;
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."floating_point__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."floating_point__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."floating_point__place"') IS NULL THEN
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  ELSE
+  INSERT INTO "tally"."floating_point__delta" (epoch, k1, p1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, p1, n, a1, a2, a3, a4
+  FROM (SELECT k1, p1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.*, q.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o, "tally"."floating_point__place"(t.*) AS q) AS r GROUP BY k1, p1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;
@@ -102,44 +158,8 @@ BEGIN
 END
 $tally$;
 
--- captures INSERT
-CREATE FUNCTION "tally"."floating_point__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."floating_point__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM newtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
-  RETURN NULL;
-END
-$tally$;
-
--- captures DELETE
-CREATE FUNCTION "tally"."floating_point__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."floating_point__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."floating_point__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "floating_point": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."floating_point__delta" (epoch, k1, n, a1, a2, a3, a4)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM (SELECT o.* FROM oldtab AS t, "tally"."floating_point__row"(t.*) AS o) AS r GROUP BY k1) AS g;
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__guard", "tally"."floating_point__change", "tally"."floating_point__truncate", "tally"."floating_point__insert", "tally"."floating_point__delete", "tally"."floating_point__refill" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."floating_point__source", "tally"."floating_point__row", "tally"."floating_point__guard", "tally"."floating_point__change", "tally"."floating_point__insert", "tally"."floating_point__delete", "tally"."floating_point__truncate", "tally"."floating_point__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."floating_point__settled" AS
@@ -184,12 +204,12 @@ CREATE FUNCTION "tally"."floating_point__fold"(OUT deltas bigint, OUT groups big
 BEGIN ATOMIC
   SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.floating_point', 0));
   UPDATE "tally"."floating_point__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'floating_point');
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL),
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept'),
   void AS (DELETE FROM "tally"."floating_point__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
   "void0" AS (DELETE FROM "tally"."floating_point__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."floating_point__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) RETURNING *),
-  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
+  WITH gone AS (DELETE FROM "tally"."floating_point__delta" WHERE (SELECT phase FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'floating_point' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."floating_point__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -212,6 +232,146 @@ END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."floating_point__fold", "tally"."floating_point__rebuild" FROM PUBLIC;
+
+-- where a row stands
+CREATE FUNCTION "tally"."floating_point__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__place" FROM PUBLIC;
+
+-- where there are rows
+CREATE VIEW "tally"."floating_point__places" AS SELECT t."id" AS p1 FROM app.event AS t;
+
+-- group key, arguments and filters of rows, and where they stand
+CREATE VIEW "tally"."floating_point__rows" AS SELECT o.*, t."id" AS p1 FROM app.event AS t, "tally"."floating_point__row"(t.*) AS o;
+
+-- chunks of a backfill; empty otherwise
+CREATE TABLE "tally"."floating_point__chunk" (
+    id integer PRIMARY KEY,
+    p1 bigint,
+    u1 bigint,
+    size bigint,
+    snapshot pg_snapshot,
+    counter xid8 NOT NULL
+);
+
+-- finds the chunk of a place
+CREATE INDEX ON "tally"."floating_point__chunk" (p1);
+
+-- what the chunks of a backfill count to, as deltas; empty otherwise
+CREATE TABLE "tally"."floating_point__part" (LIKE "tally"."floating_point__delta" INCLUDING DEFAULTS);
+
+-- clears what is kept, for a backfill to begin
+CREATE FUNCTION "tally"."floating_point__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  DELETE FROM "tally"."floating_point__chunk";
+  DELETE FROM "tally"."floating_point__part";
+  DELETE FROM "tally"."floating_point__state";
+  DELETE FROM "tally"."floating_point__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point';
+END
+$tally$;
+
+-- plans one more chunk of so many rows; false if there are no more rows
+CREATE FUNCTION "tally"."floating_point__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  last record;
+  at1 bigint;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "floating_point": a chunk is planned in a READ COMMITTED transaction only.';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.floating_point', 0));
+  LOCK TABLE "tally"."floating_point__chunk" IN ROW EXCLUSIVE MODE;
+  SELECT * INTO last FROM "tally"."floating_point__chunk" ORDER BY id DESC LIMIT 1;
+  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' THEN
+    RETURN false;
+  ELSIF last.id IS NULL THEN
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."floating_point__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  ELSIF last.u1 IS NULL THEN
+    RETURN false;
+  ELSE
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."floating_point__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  INSERT INTO "tally"."floating_point__chunk" (id, p1, u1, size, counter)
+    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+  RETURN true;
+END
+$tally$;
+
+-- counts a chunk that nobody counts; returns its number and size, or NULL if there is none
+CREATE FUNCTION "tally"."floating_point__count"(OUT id integer, OUT size bigint) RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  c record;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "floating_point": a chunk is counted in a REPEATABLE READ transaction only.';
+  END IF;
+  SELECT * INTO c FROM "tally"."floating_point__chunk" AS o WHERE o.snapshot IS NULL AND NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept'
+    ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF c.p1 IS NULL AND c.u1 IS NULL THEN
+    INSERT INTO "tally"."floating_point__part" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM ((SELECT k1, x1 FROM "tally"."floating_point__rows" WHERE true)) AS r GROUP BY k1) AS g;
+  ELSIF c.p1 IS NULL THEN
+    INSERT INTO "tally"."floating_point__part" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM ((SELECT k1, x1 FROM "tally"."floating_point__rows" WHERE ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
+  ELSIF c.u1 IS NULL THEN
+    INSERT INTO "tally"."floating_point__part" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM ((SELECT k1, x1 FROM "tally"."floating_point__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r GROUP BY k1) AS g;
+  ELSE
+    INSERT INTO "tally"."floating_point__part" (epoch, k1, n, a1, a2, a3, a4)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a4 FROM ((SELECT k1, x1 FROM "tally"."floating_point__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
+  END IF;
+  UPDATE "tally"."floating_point__chunk" AS o SET snapshot = pg_current_snapshot(), counter = pg_current_xact_id() WHERE o.id = c.id;
+  id := c.id;
+  size := c.size;
+END
+$tally$;
+
+-- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
+CREATE FUNCTION "tally"."floating_point__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  written bigint;
+BEGIN
+  DELETE FROM "tally"."floating_point__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."floating_point__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."floating_point__chunk" WHERE p1 IS NULL)));
+  WITH gone AS (SELECT * FROM "tally"."floating_point__part"),
+    gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+    met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4 FROM gathered AS g LEFT JOIN "tally"."floating_point__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+    next AS (SELECT * FROM met),
+    "state_new" AS (INSERT INTO "tally"."floating_point__state" (k1, n, a1, a2, a3, a4) SELECT k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
+    "state_changed" AS (UPDATE "tally"."floating_point__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+    "state_emptied" AS (DELETE FROM "tally"."floating_point__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+    SELECT count(*) INTO written FROM next;
+  DELETE FROM "tally"."floating_point__part";
+  UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point';
+  DELETE FROM "tally"."floating_point__chunk";
+  RETURN written;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__begin", "tally"."floating_point__extend", "tally"."floating_point__count", "tally"."floating_point__settle" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_floating_point__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
@@ -241,6 +401,13 @@ EXECUTE FUNCTION "tally"."floating_point__change"();
 
 -- fires when changes of elsewhere are replayed
 ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_floating_point__update";
+
+-- on UPDATE
+CREATE TRIGGER "tally_floating_point__move" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."id"), ROW(NEW."id")) AND NOT record_image_ne(ROW(OLD."chat_id", OLD."rate"), ROW(NEW."chat_id", NEW."rate")))
+EXECUTE FUNCTION "tally"."floating_point__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_floating_point__move";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_floating_point__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT

@@ -35,7 +35,8 @@ CREATE TABLE "tally"."numeric__delta" (
     a7 numeric,
     a8 bigint,
     a9 bigint,
-    a10 numeric
+    a10 numeric,
+    p1 bigint
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
 
 -- finds a group when folding
@@ -93,10 +94,65 @@ BEGIN
   IF TG_RELID <> "tally"."numeric__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
   END IF;
+  IF to_regproc('"tally"."numeric__place"') IS NULL THEN
   INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT -1 AS w, o.* FROM "tally"."numeric__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."numeric__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
+  ELSE
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, p1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, p1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, p1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a4, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a5, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a6, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a7, coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x3 IS NOT NULL AND w < 0), 0) AS a8, coalesce(sum(x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3) FILTER (WHERE w < 0), 0) AS a9, coalesce(sum(x3::numeric * x3) FILTER (WHERE w > 0), 0) - coalesce(sum(x3::numeric * x3) FILTER (WHERE w < 0), 0) AS a10 FROM (SELECT -1 AS w, o.*, q.* FROM "tally"."numeric__row"(OLD) AS o, "tally"."numeric__place"(OLD) AS q WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.*, q.* FROM "tally"."numeric__row"(NEW) AS o, "tally"."numeric__place"(NEW) AS q WHERE TG_OP <> 'DELETE') AS r GROUP BY k1, p1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0 OR a7 <> 0 OR a8 <> 0 OR a9 <> 0 OR a10 <> 0);
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."numeric__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."numeric__place"') IS NULL THEN
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM newtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  ELSE
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, p1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, p1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, p1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT o.*, q.* FROM newtab AS t, "tally"."numeric__row"(t.*) AS o, "tally"."numeric__place"(t.*) AS q) AS r GROUP BY k1, p1) AS g;
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."numeric__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."numeric__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."numeric__place"') IS NULL THEN
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, true)) AS a3, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, - count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, - sum(x3) AS a9, - sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM oldtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  ELSE
+  INSERT INTO "tally"."numeric__delta" (epoch, k1, p1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, p1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, p1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, true)) AS a3, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, - count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, - sum(x3) AS a9, - sum(x3::numeric * x3) AS a10 FROM (SELECT o.*, q.* FROM oldtab AS t, "tally"."numeric__row"(t.*) AS o, "tally"."numeric__place"(t.*) AS q) AS r GROUP BY k1, p1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;
@@ -120,44 +176,8 @@ BEGIN
 END
 $tally$;
 
--- captures INSERT
-CREATE FUNCTION "tally"."numeric__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."numeric__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM newtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1) AS g;
-  RETURN NULL;
-END
-$tally$;
-
--- captures DELETE
-CREATE FUNCTION "tally"."numeric__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."numeric__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."numeric__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "numeric": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."numeric__delta" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, true)) AS a3, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, - count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, - sum(x3) AS a9, - sum(x3::numeric * x3) AS a10 FROM (SELECT o.* FROM oldtab AS t, "tally"."numeric__row"(t.*) AS o) AS r GROUP BY k1) AS g;
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__guard", "tally"."numeric__change", "tally"."numeric__truncate", "tally"."numeric__insert", "tally"."numeric__delete", "tally"."numeric__refill" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."numeric__source", "tally"."numeric__row", "tally"."numeric__guard", "tally"."numeric__change", "tally"."numeric__insert", "tally"."numeric__delete", "tally"."numeric__truncate", "tally"."numeric__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."numeric__settled" AS
@@ -202,12 +222,12 @@ CREATE FUNCTION "tally"."numeric__fold"(OUT deltas bigint, OUT groups bigint) LA
 BEGIN ATOMIC
   SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.numeric', 0));
   UPDATE "tally"."numeric__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'numeric');
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL),
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept'),
   void AS (DELETE FROM "tally"."numeric__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
   "void0" AS (DELETE FROM "tally"."numeric__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'numeric' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."numeric__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) RETURNING *),
-  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
+  WITH gone AS (DELETE FROM "tally"."numeric__delta" WHERE (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'numeric' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4, coalesce(s.a5, 0) + coalesce(g.a5, 0) AS a5, coalesce(s.a6, 0) + coalesce(g.a6, 0) AS a6, coalesce(s.a7, 0) + coalesce(g.a7, 0) AS a7, coalesce(s.a8, 0) + coalesce(g.a8, 0) AS a8, coalesce(s.a9, 0) + coalesce(g.a9, 0) AS a9, coalesce(s.a10, 0) + coalesce(g.a10, 0) AS a10 FROM gathered AS g LEFT JOIN "tally"."numeric__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -230,6 +250,146 @@ END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."numeric__fold", "tally"."numeric__rebuild" FROM PUBLIC;
+
+-- where a row stands
+CREATE FUNCTION "tally"."numeric__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__place" FROM PUBLIC;
+
+-- where there are rows
+CREATE VIEW "tally"."numeric__places" AS SELECT t."id" AS p1 FROM app.event AS t;
+
+-- group key, arguments and filters of rows, and where they stand
+CREATE VIEW "tally"."numeric__rows" AS SELECT o.*, t."id" AS p1 FROM app.event AS t, "tally"."numeric__row"(t.*) AS o;
+
+-- chunks of a backfill; empty otherwise
+CREATE TABLE "tally"."numeric__chunk" (
+    id integer PRIMARY KEY,
+    p1 bigint,
+    u1 bigint,
+    size bigint,
+    snapshot pg_snapshot,
+    counter xid8 NOT NULL
+);
+
+-- finds the chunk of a place
+CREATE INDEX ON "tally"."numeric__chunk" (p1);
+
+-- what the chunks of a backfill count to, as deltas; empty otherwise
+CREATE TABLE "tally"."numeric__part" (LIKE "tally"."numeric__delta" INCLUDING DEFAULTS);
+
+-- clears what is kept, for a backfill to begin
+CREATE FUNCTION "tally"."numeric__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  DELETE FROM "tally"."numeric__chunk";
+  DELETE FROM "tally"."numeric__part";
+  DELETE FROM "tally"."numeric__state";
+  DELETE FROM "tally"."numeric__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'numeric';
+END
+$tally$;
+
+-- plans one more chunk of so many rows; false if there are no more rows
+CREATE FUNCTION "tally"."numeric__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  last record;
+  at1 bigint;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "numeric": a chunk is planned in a READ COMMITTED transaction only.';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.numeric', 0));
+  LOCK TABLE "tally"."numeric__chunk" IN ROW EXCLUSIVE MODE;
+  SELECT * INTO last FROM "tally"."numeric__chunk" ORDER BY id DESC LIMIT 1;
+  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' THEN
+    RETURN false;
+  ELSIF last.id IS NULL THEN
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."numeric__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  ELSIF last.u1 IS NULL THEN
+    RETURN false;
+  ELSE
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."numeric__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  INSERT INTO "tally"."numeric__chunk" (id, p1, u1, size, counter)
+    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+  RETURN true;
+END
+$tally$;
+
+-- counts a chunk that nobody counts; returns its number and size, or NULL if there is none
+CREATE FUNCTION "tally"."numeric__count"(OUT id integer, OUT size bigint) RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  c record;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "numeric": a chunk is counted in a REPEATABLE READ transaction only.';
+  END IF;
+  SELECT * INTO c FROM "tally"."numeric__chunk" AS o WHERE o.snapshot IS NULL AND NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept'
+    ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF c.p1 IS NULL AND c.u1 IS NULL THEN
+    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE true)) AS r GROUP BY k1) AS g;
+  ELSIF c.p1 IS NULL THEN
+    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
+  ELSIF c.u1 IS NULL THEN
+    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r GROUP BY k1) AS g;
+  ELSE
+    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
+  END IF;
+  UPDATE "tally"."numeric__chunk" AS o SET snapshot = pg_current_snapshot(), counter = pg_current_xact_id() WHERE o.id = c.id;
+  id := c.id;
+  size := c.size;
+END
+$tally$;
+
+-- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
+CREATE FUNCTION "tally"."numeric__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  written bigint;
+BEGIN
+  DELETE FROM "tally"."numeric__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."numeric__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."numeric__chunk" WHERE p1 IS NULL)));
+  WITH gone AS (SELECT * FROM "tally"."numeric__part"),
+    gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+    met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4, coalesce(s.a5, 0) + coalesce(g.a5, 0) AS a5, coalesce(s.a6, 0) + coalesce(g.a6, 0) AS a6, coalesce(s.a7, 0) + coalesce(g.a7, 0) AS a7, coalesce(s.a8, 0) + coalesce(g.a8, 0) AS a8, coalesce(s.a9, 0) + coalesce(g.a9, 0) AS a9, coalesce(s.a10, 0) + coalesce(g.a10, 0) AS a10 FROM gathered AS g LEFT JOIN "tally"."numeric__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+    next AS (SELECT * FROM met),
+    "state_new" AS (INSERT INTO "tally"."numeric__state" (k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM next WHERE place IS NULL AND n <> 0),
+    "state_changed" AS (UPDATE "tally"."numeric__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4, a5 = f.a5, a6 = f.a6, a7 = f.a7, a8 = f.a8, a9 = f.a9, a10 = f.a10 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+    "state_emptied" AS (DELETE FROM "tally"."numeric__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+    SELECT count(*) INTO written FROM next;
+  DELETE FROM "tally"."numeric__part";
+  UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric';
+  DELETE FROM "tally"."numeric__chunk";
+  RETURN written;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__begin", "tally"."numeric__extend", "tally"."numeric__count", "tally"."numeric__settle" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_numeric__insert" AFTER INSERT ON app.event REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
@@ -259,6 +419,13 @@ EXECUTE FUNCTION "tally"."numeric__change"();
 
 -- fires when changes of elsewhere are replayed
 ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_numeric__update";
+
+-- on UPDATE
+CREATE TRIGGER "tally_numeric__move" AFTER UPDATE ON app.event FOR EACH ROW WHEN (record_image_ne(ROW(OLD."id"), ROW(NEW."id")) AND NOT record_image_ne(ROW(OLD."chat_id", OLD."size", OLD."amount", OLD."price"), ROW(NEW."chat_id", NEW."size", NEW."amount", NEW."price")))
+EXECUTE FUNCTION "tally"."numeric__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app.event ENABLE ALWAYS TRIGGER "tally_numeric__move";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_numeric__truncate" AFTER TRUNCATE ON app.event FOR EACH STATEMENT

@@ -21,7 +21,8 @@ CREATE TABLE "tally"."Quoted ""names""__delta" (
     k1 text COLLATE pg_catalog."default",
     n bigint NOT NULL,
     a1 bigint,
-    a2 bigint
+    a2 bigint,
+    p1 bigint
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000, vacuum_truncate = false);
 
 -- finds a group when folding
@@ -82,10 +83,65 @@ BEGIN
   IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
     RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
   END IF;
+  IF to_regproc('"tally"."Quoted ""names""__place"') IS NULL THEN
   INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
   FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."Quoted ""names""__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."Quoted ""names""__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
   WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  ELSE
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, p1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, p1, n, a1, a2
+  FROM (SELECT k1, p1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.*, q.* FROM "tally"."Quoted ""names""__row"(OLD) AS o, "tally"."Quoted ""names""__place"(OLD) AS q WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.*, q.* FROM "tally"."Quoted ""names""__row"(NEW) AS o, "tally"."Quoted ""names""__place"(NEW) AS q WHERE TG_OP <> 'DELETE') AS r GROUP BY k1, p1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures INSERT
+CREATE FUNCTION "tally"."Quoted ""names""__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."Quoted ""names""__place"') IS NULL THEN
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  ELSE
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, p1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, p1, n, a1, a2
+  FROM (SELECT k1, p1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.*, q.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o, "tally"."Quoted ""names""__place"(t.*) AS q) AS r GROUP BY k1, p1) AS g;
+  END IF;
+  RETURN NULL;
+END
+$tally$;
+
+-- captures DELETE
+CREATE FUNCTION "tally"."Quoted ""names""__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
+AS $tally$
+BEGIN
+  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
+  END IF;
+  IF to_regproc('"tally"."Quoted ""names""__place"') IS NULL THEN
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  ELSE
+  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, p1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, p1, n, a1, a2
+  FROM (SELECT k1, p1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.*, q.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o, "tally"."Quoted ""names""__place"(t.*) AS q) AS r GROUP BY k1, p1) AS g;
+  END IF;
   RETURN NULL;
 END
 $tally$;
@@ -109,44 +165,8 @@ BEGIN
 END
 $tally$;
 
--- captures INSERT
-CREATE FUNCTION "tally"."Quoted ""names""__insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
-  RETURN NULL;
-END
-$tally$;
-
--- captures DELETE
-CREATE FUNCTION "tally"."Quoted ""names""__delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1
-AS $tally$
-BEGIN
-  IF to_regprocedure('"tally"."Quoted ""names""__guard"()') IS NULL THEN
-    RETURN NULL;
-  END IF;
-  IF TG_RELID <> "tally"."Quoted ""names""__source"() THEN
-    RAISE insufficient_privilege USING MESSAGE = 'aggregate "Quoted "names"": its capture functions serve its own source table only';
-  END IF;
-  INSERT INTO "tally"."Quoted ""names""__delta" (epoch, narrow, k1, n, a1, a2)
-  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
-  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."Quoted ""names""__row"(t.*) AS o) AS r GROUP BY k1) AS g;
-  RETURN NULL;
-END
-$tally$;
-
 -- for the owner alone
-REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__guard", "tally"."Quoted ""names""__change", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete", "tally"."Quoted ""names""__refill" FROM PUBLIC;
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__source", "tally"."Quoted ""names""__row", "tally"."Quoted ""names""__guard", "tally"."Quoted ""names""__change", "tally"."Quoted ""names""__insert", "tally"."Quoted ""names""__delete", "tally"."Quoted ""names""__truncate", "tally"."Quoted ""names""__refill" FROM PUBLIC;
 
 -- groups that their state alone answers
 CREATE VIEW "tally"."Quoted ""names""__settled" AS
@@ -191,12 +211,12 @@ CREATE FUNCTION "tally"."Quoted ""names""__fold"(OUT deltas bigint, OUT groups b
 BEGIN ATOMIC
   SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.Quoted "names"', 0));
   UPDATE "tally"."Quoted ""names""__state" SET k1 = k1 WHERE NOT (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'Quoted "names"');
-  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL),
+  WITH marker AS (SELECT max(epoch) AS epoch FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept'),
   void AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE epoch < (SELECT epoch FROM marker) RETURNING *),
   "void0" AS (DELETE FROM "tally"."Quoted ""names""__state" WHERE (SELECT epoch FROM marker) IS NOT NULL)
   DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND epoch <= (SELECT epoch FROM marker);
-  WITH gone AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) RETURNING *),
-  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'Quoted "names"' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
+  WITH gone AS (DELETE FROM "tally"."Quoted ""names""__delta" WHERE (SELECT phase FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL) RETURNING *),
+  floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'Quoted "names"' AND ((NOT major = current_setting('server_version_num')::integer / 10000 AND (SELECT phase FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'Quoted "names"' AND partition IS NULL)) OR EXISTS (SELECT FROM gone))),
   gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, narrow, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
   met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."Quoted ""names""__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
   next AS (SELECT * FROM met),
@@ -219,6 +239,146 @@ END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__fold", "tally"."Quoted ""names""__rebuild" FROM PUBLIC;
+
+-- where a row stands
+CREATE FUNCTION "tally"."Quoted ""names""__place"(source_row app."The ""Lines"" of orders") RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC SELECT (source_row)."Id" AS p1; END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__place" FROM PUBLIC;
+
+-- where there are rows
+CREATE VIEW "tally"."Quoted ""names""__places" AS SELECT t."Id" AS p1 FROM app."The ""Lines"" of orders" AS t;
+
+-- group key, arguments and filters of rows, and where they stand
+CREATE VIEW "tally"."Quoted ""names""__rows" AS SELECT o.*, t."Id" AS p1 FROM app."The ""Lines"" of orders" AS t, "tally"."Quoted ""names""__row"(t.*) AS o;
+
+-- chunks of a backfill; empty otherwise
+CREATE TABLE "tally"."Quoted ""names""__chunk" (
+    id integer PRIMARY KEY,
+    p1 bigint,
+    u1 bigint,
+    size bigint,
+    snapshot pg_snapshot,
+    counter xid8 NOT NULL
+);
+
+-- finds the chunk of a place
+CREATE INDEX ON "tally"."Quoted ""names""__chunk" (p1);
+
+-- what the chunks of a backfill count to, as deltas; empty otherwise
+CREATE TABLE "tally"."Quoted ""names""__part" (LIKE "tally"."Quoted ""names""__delta" INCLUDING DEFAULTS);
+
+-- clears what is kept, for a backfill to begin
+CREATE FUNCTION "tally"."Quoted ""names""__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  DELETE FROM "tally"."Quoted ""names""__chunk";
+  DELETE FROM "tally"."Quoted ""names""__part";
+  DELETE FROM "tally"."Quoted ""names""__state";
+  DELETE FROM "tally"."Quoted ""names""__delta";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'Quoted "names"';
+END
+$tally$;
+
+-- plans one more chunk of so many rows; false if there are no more rows
+CREATE FUNCTION "tally"."Quoted ""names""__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  last record;
+  at1 bigint;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "Quoted "names"": a chunk is planned in a READ COMMITTED transaction only.';
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.Quoted "names"', 0));
+  LOCK TABLE "tally"."Quoted ""names""__chunk" IN ROW EXCLUSIVE MODE;
+  SELECT * INTO last FROM "tally"."Quoted ""names""__chunk" ORDER BY id DESC LIMIT 1;
+  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept' THEN
+    RETURN false;
+  ELSIF last.id IS NULL THEN
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."Quoted ""names""__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  ELSIF last.u1 IS NULL THEN
+    RETURN false;
+  ELSE
+    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."Quoted ""names""__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  INSERT INTO "tally"."Quoted ""names""__chunk" (id, p1, u1, size, counter)
+    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+  RETURN true;
+END
+$tally$;
+
+-- counts a chunk that nobody counts; returns its number and size, or NULL if there is none
+CREATE FUNCTION "tally"."Quoted ""names""__count"(OUT id integer, OUT size bigint) RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  c record;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "Quoted "names"": a chunk is counted in a REPEATABLE READ transaction only.';
+  END IF;
+  SELECT * INTO c FROM "tally"."Quoted ""names""__chunk" AS o WHERE o.snapshot IS NULL AND NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'Quoted "names"') = 'kept'
+    ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF c.p1 IS NULL AND c.u1 IS NULL THEN
+    INSERT INTO "tally"."Quoted ""names""__part" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT k1, x1 FROM "tally"."Quoted ""names""__rows" WHERE true)) AS r GROUP BY k1) AS g;
+  ELSIF c.p1 IS NULL THEN
+    INSERT INTO "tally"."Quoted ""names""__part" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT k1, x1 FROM "tally"."Quoted ""names""__rows" WHERE ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
+  ELSIF c.u1 IS NULL THEN
+    INSERT INTO "tally"."Quoted ""names""__part" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT k1, x1 FROM "tally"."Quoted ""names""__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r GROUP BY k1) AS g;
+  ELSE
+    INSERT INTO "tally"."Quoted ""names""__part" (epoch, narrow, k1, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT k1, x1 FROM "tally"."Quoted ""names""__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
+  END IF;
+  UPDATE "tally"."Quoted ""names""__chunk" AS o SET snapshot = pg_current_snapshot(), counter = pg_current_xact_id() WHERE o.id = c.id;
+  id := c.id;
+  size := c.size;
+END
+$tally$;
+
+-- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
+CREATE FUNCTION "tally"."Quoted ""names""__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+SET plan_cache_mode = force_custom_plan
+AS $tally$
+#variable_conflict use_column
+DECLARE
+  written bigint;
+BEGIN
+  DELETE FROM "tally"."Quoted ""names""__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."Quoted ""names""__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."Quoted ""names""__chunk" WHERE p1 IS NULL)));
+  WITH gone AS (SELECT * FROM "tally"."Quoted ""names""__part"),
+    gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT k1, narrow, n, a1, a2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
+    met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."Quoted ""names""__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
+    next AS (SELECT * FROM met),
+    "state_new" AS (INSERT INTO "tally"."Quoted ""names""__state" (narrow, k1, n, a1, a2) SELECT narrow, k1, n, a1, a2 FROM next WHERE place IS NULL AND n <> 0),
+    "state_changed" AS (UPDATE "tally"."Quoted ""names""__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
+    "state_emptied" AS (DELETE FROM "tally"."Quoted ""names""__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
+    SELECT count(*) INTO written FROM next;
+  DELETE FROM "tally"."Quoted ""names""__part";
+  UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'Quoted "names"';
+  DELETE FROM "tally"."Quoted ""names""__chunk";
+  RETURN written;
+END
+$tally$;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."Quoted ""names""__begin", "tally"."Quoted ""names""__extend", "tally"."Quoted ""names""__count", "tally"."Quoted ""names""__settle" FROM PUBLIC;
 
 -- on INSERT
 CREATE TRIGGER "tally_Quoted ""names""__insert" AFTER INSERT ON app."The ""Lines"" of orders" REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT
@@ -248,6 +408,13 @@ EXECUTE FUNCTION "tally"."Quoted ""names""__change"();
 
 -- fires when changes of elsewhere are replayed
 ALTER TABLE app."The ""Lines"" of orders" ENABLE ALWAYS TRIGGER "tally_Quoted ""names""__update";
+
+-- on UPDATE
+CREATE TRIGGER "tally_Quoted ""names""__move" AFTER UPDATE ON app."The ""Lines"" of orders" FOR EACH ROW WHEN (record_image_ne(ROW(OLD."Id"), ROW(NEW."Id")) AND NOT record_image_ne(ROW(OLD."group", OLD."Unit Price"), ROW(NEW."group", NEW."Unit Price")))
+EXECUTE FUNCTION "tally"."Quoted ""names""__change"();
+
+-- fires when changes of elsewhere are replayed
+ALTER TABLE app."The ""Lines"" of orders" ENABLE ALWAYS TRIGGER "tally_Quoted ""names""__move";
 
 -- on TRUNCATE
 CREATE TRIGGER "tally_Quoted ""names""__truncate" AFTER TRUNCATE ON app."The ""Lines"" of orders" FOR EACH STATEMENT

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import psycopg
 import typer
 
-from tallystick.cli.output import Output, seconds
+from tallystick.cli.output import Output, Steps, duration, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
 from tallystick.maintain import counters, folding, partitions
+from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Progress, Told
+from tallystick.maintain.backfill import backfill as backfill_one
 from tallystick.maintain.install import Planned
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.maintain.mirror import BATCH
@@ -72,15 +75,27 @@ def backfill(
     dsn: Dsn = None,
     app: App = None,
     schema: Schema = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew, also what is complete or begun.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Chunks that are counted at a time.")] = 1,
+    max_rows_per_second: Annotated[
+        int | None, typer.Option(min=1, help="Of all workers together; without it, what others who write leave.")
+    ] = None,
+    chunk_rows: Annotated[
+        int, typer.Option(min=1, max=100_000_000, help="Rows of the source in one transaction, about.")
+    ] = CHUNK_ROWS,
     batch_size: Annotated[
         int, typer.Option(min=1, max=100_000, help="Parents of a mirror in one transaction.")
     ] = BATCH,
     skip_existing: Annotated[bool, typer.Option(help="Leave parents of a mirror alone that have a value.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Compute the kept answers beside writers, and let readers use them. Then fill the copies of a mirror."""
+    """Compute the kept answers beside writers, and let readers use them. Then fill the copies of a mirror.
+
+    Stopped in between, it goes on where it was when it is run again; several may run at once.
+    """
     output = Output(as_json=as_json)
     found = []
+    manner = Manner(chunk_rows, workers, max_rows_per_second, batch_size, skip_existing)
     with opened(dsn, app, schema, output) as target:
         chosen = target.comparable_names(names)
         known = target.installed_counters()
@@ -91,11 +106,10 @@ def backfill(
                     found.append(counters.backfill(target.engine, target.schema, name))
                     steps.done(f"{name}: {found[-1].groups:,} keys set in {seconds(found[-1].elapsed_s)}")
                     continue
-                result = folding.backfill(
-                    target.engine, target.schema, name, batch_size=batch_size, skip_existing=skip_existing,
-                    progress=lambda done, total: steps.begin(f"copying to parents: {done:,} of {total:,}"),
-                )  # fmt: skip
-                steps.done(f"{name}: {result.groups:,} {result.unit} in {seconds(result.elapsed_s)}{_mirrored(result)}")
+                told = _telling(steps, name)
+                result = backfill_one(target.engine, target.schema, name, manner, force=force, told=told)
+                took = f"in {seconds(result.elapsed_s)}" if result.rows is not None else "complete already"
+                steps.done(f"{name}: {result.groups:,} {result.unit} {took}{_mirrored(result)}")
                 found.append(result)
     output.json({"aggregates": [_named(each) for each in found]})
 
@@ -196,14 +210,23 @@ def _planned(planned: Planned) -> dict[str, Any]:
     }
 
 
-def _mirrored(result: folding.FoldResult | folding.BackfillResult) -> str:
+def _telling(steps: Steps, name: str) -> Told:
+    def tell(progress: Progress) -> None:
+        left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
+        text = f"{progress.done:,} of {progress.total:,} {progress.what}, {progress.rate:,.0f}/s{left}"
+        steps.progress(f"{name}: {text}", {"name": name, **asdict(progress), "left_s": progress.left_s})
+
+    return tell
+
+
+def _mirrored(result: folding.FoldResult | BackfillResult) -> str:
     if not result.copied and not result.passed_over:
         return ""
     later = f", {result.passed_over:,} that others hold left for the next fold" if result.passed_over else ""
     return f"; {result.copied:,} parents brought up to date{later}"
 
 
-def _named(result: folding.FoldResult | folding.BackfillResult) -> dict[str, Any]:
+def _named(result: folding.FoldResult | BackfillResult) -> dict[str, Any]:
     """A result under the same key as everywhere: name."""
     values = {field: getattr(result, field) for field in result.__dataclass_fields__ if field != "aggregate"}
     return {"name": result.aggregate, **values}

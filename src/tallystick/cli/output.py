@@ -104,6 +104,15 @@ class Steps:
             self.output.say(text)
         progress.advance(task)
 
+    def progress(self, text: str, data: dict[str, Any]) -> None:
+        """How far it has come: with --json a line of JSON on stderr, else at the bar, if there is one."""
+        if self.output.as_json:
+            sys.stderr.write(json.dumps(_plain(data), ensure_ascii=False) + "\n")
+        elif self.bar is not None:
+            self.begin(text)
+        else:
+            self.output.note(text)
+
     def passing(self, text: str) -> None:
         """What is being done now, where nothing else will tell."""
         if self.bar is None:
@@ -120,6 +129,11 @@ def shown(value: Any) -> str:
 
 def seconds(elapsed_s: float) -> str:
     return f"{elapsed_s:.2f} s"
+
+
+def duration(seconds: float) -> str:
+    """Of long work, as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _console(*, stderr: bool) -> Console:

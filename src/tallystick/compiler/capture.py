@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from tallystick.compiler.components import Additive, Extreme, Sign
 from tallystick.compiler.layout import Layout
+from tallystick.compiler.snapshot import Source
 from tallystick.compiler.text import (
+    NO_SQL,
     Statement,
     canonical,
     comma,
@@ -31,23 +33,36 @@ from tallystick.declare.names import internal_name, trigger_name
 def capture_statements(layout: Layout) -> tuple[list[Statement], list[Statement]]:
     """The functions of capture, and the triggers that call them."""
     source = layout.snapshot.source
-    bodies: dict[str, Composable] = {
-        "change": append_rows(layout, "change", _changed_rows(layout), SQL("TG_RELID")),
-        "truncate": _mark(layout),
-    }
-    statements: list[tuple[Sign, SQL]] = [("insert", SQL("newtab")), ("delete", SQL("oldtab"))]
-    if not source.is_partitioned:
-        for event, table in statements:
-            rows = fill("(SELECT o.* FROM {t} AS t, {row}(t.*) AS o)", t=table, row=layout.object("row"))
-            bodies[event] = append_rows(layout, event, rows, SQL("TG_RELID"))
-    functions, names = [_source(layout), _row(layout)], ["source", "row", "guard", *bodies]
+    plain, placed = _bodies(layout, []), _bodies(layout, layout.places) if layout.places else {}
+    functions, names = [_source(layout), _row(layout)], ["source", "row", "guard", *plain, "truncate"]
     if not source.is_partitioned:
         functions.append(_refill(layout))
         names.append("refill")
     functions.append(_guard(layout))
-    functions += [_function(layout, event, body) for event, body in bodies.items()]
+    functions += [_function(layout, event, body, placed.get(event)) for event, body in plain.items()]
+    functions.append(_function(layout, "truncate", _mark(layout)))
     functions.append(private(layout.object(name) for name in names))
     return functions, list(_triggers(layout))
+
+
+def _bodies(layout: Layout, places: Sequence[SQL]) -> dict[str, Composable]:
+    """What the functions of capture do, by name.
+
+    Args:
+        places: columns for the primary key of the row, while a backfill has to know where it stands.
+    """
+    change = append_rows(layout, "change", _changed_rows(layout, places), SQL("TG_RELID"), places=places)
+    bodies: dict[str, Composable] = {"change": change}
+    statements: list[tuple[Sign, SQL]] = [("insert", SQL("newtab")), ("delete", SQL("oldtab"))]
+    if not layout.snapshot.source.is_partitioned:
+        for event, table in statements:
+            rows = fill(
+                "(SELECT {columns} FROM {t} AS t, {row}(t.*) AS o{place})",
+                columns=SQL("o.*, q.*" if places else "o.*"), t=table, row=layout.object("row"),
+                place=fill(", {f}(t.*) AS q", f=layout.object("place")) if places else NO_SQL,
+            )  # fmt: skip
+            bodies[event] = append_rows(layout, event, rows, SQL("TG_RELID"), places=places)
+    return bodies
 
 
 def partition_triggers(schema: str, aggregate: str, partition: str) -> Iterator[Statement]:
@@ -59,6 +74,27 @@ def partition_triggers(schema: str, aggregate: str, partition: str) -> Iterator[
     function = Identifier(schema, internal_name(aggregate, "truncate"))
     name = trigger_name(schema, aggregate, "truncate")
     return _trigger(name, partition, SQL("TRUNCATE"), SQL("FOR EACH STATEMENT"), function, SQL("ALWAYS"))
+
+
+def move_trigger(schema: str, aggregate: str, source: Source) -> Iterator[Statement]:
+    """An UPDATE of the primary key that changes no used column; none if the whole key is used.
+
+    Args:
+        source: of which the name, the used columns and those of the primary key are looked at.
+    """
+    if set(source.key_columns) <= set(source.used):
+        return
+    moved = _differ(source.key_columns)
+    changed = fill(" AND NOT {d}", d=_differ(source.used)) if source.used else NO_SQL
+    timing = fill("FOR EACH ROW WHEN ({moved}{changed})", moved=moved, changed=changed)
+    function, name = Identifier(schema, internal_name(aggregate, "change")), trigger_name(schema, aggregate, "move")
+    yield from _trigger(name, source.name, SQL("UPDATE"), timing, function, SQL("ALWAYS"))
+
+
+def _differ(columns: Sequence[str]) -> Composed:
+    """The image of a row's columns, not the value: 1.0 and 1.00 are equal and make averages of different scale."""
+    old, new = (comma(fill("{r}.{c}", r=SQL(r), c=Identifier(c)) for c in columns) for r in ("OLD", "NEW"))
+    return fill("record_image_ne(ROW({old}), ROW({new}))", old=old, new=new)
 
 
 def _triggers(layout: Layout) -> Iterator[Statement]:
@@ -73,9 +109,7 @@ def _triggers(layout: Layout) -> Iterator[Statement]:
     ) -> Iterator[Statement]:
         return _trigger(trigger_name(layout.schema, layout.name, event), source.name, word, timing, function, enabled)
 
-    old, new = (comma(fill("{r}.{c}", r=SQL(r), c=Identifier(c)) for c in source.used) for r in ("OLD", "NEW"))
-    # The image, not the value: 1.0 and 1.00 are equal and make averages of different scale.
-    changed = fill("WHEN (record_image_ne(ROW({old}), ROW({new})))", old=old, new=new)
+    changed = fill("WHEN ({differ})", differ=_differ(source.used))
     # Once more, lest ENABLE TRIGGER ALL has ordinary rows counted twice.
     replayed = SQL("WHEN (current_setting('session_replication_role') = 'replica')")
     rows, statement, always = SQL("FOR EACH ROW"), SQL("FOR EACH STATEMENT"), SQL("ALWAYS")
@@ -93,6 +127,7 @@ def _triggers(layout: Layout) -> Iterator[Statement]:
             yield from trigger(f"{event}_row", word, each, change, SQL("REPLICA"))
     if source.used:
         yield from trigger("update", SQL("UPDATE"), fill("{r} {c}", r=rows, c=changed), change, always)
+    yield from move_trigger(layout.schema, layout.name, source)
     yield from trigger("truncate", SQL("TRUNCATE"), statement, layout.object("truncate"), always)
     for partition in source.partitions or ():
         yield from partition_triggers(layout.schema, layout.name, partition)
@@ -173,13 +208,23 @@ def _refill(layout: Layout) -> Statement:
     return Statement("counts what other triggers have put into the table since it was truncated", sql)
 
 
-def append_rows(layout: Layout, sign: Sign, rows: Composable, partition: Composable) -> Composed:
+def append_rows(
+    layout: Layout,
+    sign: Sign,
+    rows: Composable,
+    partition: Composable,
+    *,
+    places: Sequence[SQL] = (),
+    into: Composable | None = None,
+) -> Composed:
     """INSERT into the delta table what rows change, grouped.
 
     Args:
         sign: whether they came, went, or (with a weight `w`) both.
         rows: key, arguments and filters of each.
         partition: that they are in.
+        places: further columns that they are grouped by, and which are stored.
+        into: another table of the same columns.
     """
     parts = layout.parts
     values = _Columns()
@@ -191,7 +236,7 @@ def append_rows(layout: Layout, sign: Sign, rows: Composable, partition: Composa
         values.add(SQL("narrow"), narrow)
     if parts.facets:
         values.add(SQL("facet"), SQL("facet"))
-    for name in layout.keys:
+    for name in [*layout.keys, *places]:
         values.add(name, name)
     values.add(SQL("n"), SQL("n"))
     main = SQL("CASE WHEN facet = 0 THEN {e} END") if parts.facets else SQL("{e}")
@@ -210,15 +255,15 @@ def append_rows(layout: Layout, sign: Sign, rows: Composable, partition: Composa
         values.add(facet.value, facet.value)
     return fill(
         "INSERT INTO {delta} ({columns})\n  SELECT {values}\n  FROM ({grouped}) AS g{where}",
-        delta=layout.object("delta"), columns=comma(values.names), values=comma(values.values),
-        grouped=_grouped(layout, sign, rows), where=_worth_keeping(layout, sign),
+        delta=into or layout.object("delta"), columns=comma(values.names), values=comma(values.values),
+        grouped=_grouped(layout, sign, rows, [*layout.keys, *places]), where=_worth_keeping(layout, sign),
     )  # fmt: skip
 
 
-def _grouped(layout: Layout, sign: Sign, rows: Composable) -> Composed:
+def _grouped(layout: Layout, sign: Sign, rows: Composable, keys: Sequence[SQL]) -> Composed:
     parts = layout.parts
     count = Additive(SQL("n"), SQL("bigint"), None)
-    items: list[Composable] = [*layout.keys]
+    items: list[Composable] = [*keys]
     if layout.has_single_rows and sign != "change":
         items += [fill("{e} AS {n}", e=part.of_row(sign), n=part.name) for part in [count, *parts.additive]]
         return fill("SELECT {items} FROM {rows} AS r", items=comma(items), rows=rows)
@@ -230,19 +275,19 @@ def _grouped(layout: Layout, sign: Sign, rows: Composable) -> Composed:
         else:
             name = extreme.came if sign == "insert" else extreme.went
             items.append(fill("{e} AS {n}", e=_over(layout, extreme), n=name))
-    grouping: Composable = fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL("")
+    grouping: Composable = fill(" GROUP BY {keys}", keys=comma(keys)) if keys else SQL("")
     if parts.facets:
         # One pass over the rows serves the group and, for each facet, the values within the group.
         values = [facet.value for facet in parts.facets]
         items += values
         items.append(fill("{facet} AS facet", facet=_facet_number(values)))
-        sets = [comma(layout.keys), *(comma([*layout.keys, value]) for value in values)]
+        sets = [comma(keys), *(comma([*keys, value]) for value in values)]
         grouping = fill(
             " GROUP BY GROUPING SETS ({sets})", sets=comma(fill("({columns})", columns=each) for each in sets)
         )
         computed = comma(fill("{e} AS {v}", e=facet.row_value(), v=facet.value) for facet in parts.facets)
         rows = fill("(SELECT *, {computed} FROM {rows} AS o)", computed=computed, rows=rows)
-    if not layout.keys:
+    if not keys:
         grouping = fill("{grouping} HAVING count(*) > 0", grouping=grouping)  # no row from no rows
     return fill("SELECT {items} FROM {rows} AS r{grouping}", items=comma(items), rows=rows, grouping=grouping)
 
@@ -277,13 +322,17 @@ def _worth_keeping(layout: Layout, sign: Sign) -> Composable:
     return fill("\n  WHERE {tests}", tests=conjunction(tests)) if tests else SQL("")
 
 
-def _changed_rows(layout: Layout) -> Composed:
+def _changed_rows(layout: Layout, places: Sequence[SQL]) -> Composed:
     """The row that goes, with weight -1, and the row that comes."""
-    return fill(
-        "(SELECT -1 AS w, o.* FROM {row}(OLD) AS o WHERE TG_OP <> 'INSERT'"
-        " UNION ALL SELECT 1, o.* FROM {row}(NEW) AS o WHERE TG_OP <> 'DELETE')",
-        row=layout.object("row"),
+    old, new = (
+        fill(", {place}({row}) AS q", place=layout.object("place"), row=SQL(row)) if places else NO_SQL
+        for row in ("OLD", "NEW")
     )
+    return fill(
+        "(SELECT -1 AS w, {columns} FROM {row}(OLD) AS o{old} WHERE TG_OP <> 'INSERT'"
+        " UNION ALL SELECT 1, {columns} FROM {row}(NEW) AS o{new} WHERE TG_OP <> 'DELETE')",
+        columns=SQL("o.*, q.*" if places else "o.*"), row=layout.object("row"), old=old, new=new,
+    )  # fmt: skip
 
 
 def _mark(layout: Layout) -> Composable:
@@ -317,7 +366,12 @@ def _insert_mark(layout: Layout) -> Composed:
 
 
 def _epoch(layout: Layout) -> Composed:
-    return fill("{name}::regclass", name=literal(layout.own("epoch").as_string(None)))
+    return fill("{name}::regclass", name=_text(layout.own("epoch")))
+
+
+def _text(name: Identifier) -> Literal:
+    """A quoted name as a string constant."""
+    return literal(name.as_string(None))
 
 
 class _Columns:
@@ -330,7 +384,17 @@ class _Columns:
         self.values.append(value)
 
 
-def _function(layout: Layout, event: str, body: Composable) -> Statement:
+def _function(layout: Layout, event: str, body: Composable, placed: Composable | None = None) -> Statement:
+    """One of the functions of capture.
+
+    Args:
+        placed: what it does instead while there is `x__place`, which a backfill makes.
+    """
+    if placed is not None:
+        body = fill(
+            "IF to_regproc({place}) IS NULL THEN\n  {plain};\n  ELSE\n  {placed};\n  END IF",
+            place=_text(layout.object("place")), plain=body, placed=placed,
+        )  # fmt: skip
     text = fill(
         "\nBEGIN\n"
         "  IF to_regprocedure({guard}) IS NULL THEN\n"
@@ -340,10 +404,8 @@ def _function(layout: Layout, event: str, body: Composable) -> Statement:
         "  {body};\n"
         "  RETURN NULL;\n"
         "END\n",
-        guard=layout.guard(),
-        refusal=_refusal(layout, event),
-        body=body,
-    )
+        guard=layout.guard(), refusal=_refusal(layout, event), body=body,
+    )  # fmt: skip
     sql = fill(
         "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER\n"
         "SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1\nAS {body}",

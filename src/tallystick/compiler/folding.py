@@ -74,25 +74,23 @@ def _clear_after_reset(layout: Layout) -> Composed:
         for name, table in ((Identifier(f"void{i}"), table) for i, table in enumerate(_tables(layout)))
     ]
     if layout.snapshot.mirror is not None:
-        emptied = fill(
+        void = fill(
             "SELECT {k} FROM {state} WHERE (SELECT epoch FROM marker) IS NOT NULL UNION SELECT {k} FROM void",
             k=comma(layout.keys), state=layout.object("state"),
         )  # fmt: skip
-        steps.append(_to_mirror(layout, emptied))
+        steps.append(fill("to_mirror AS ({noted})", noted=to_mirror(layout, void)))
     return fill(
-        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {markers}),\n"
+        "  WITH marker AS (SELECT max(epoch) AS epoch FROM {markers} AND {kept}),\n"
         "  void AS (DELETE FROM {delta} WHERE epoch < (SELECT epoch FROM marker) RETURNING *),\n  {steps}\n"
         "  DELETE FROM {reset} WHERE aggregate = {name} AND epoch <= (SELECT epoch FROM marker)",
-        markers=layout.markers(), reset=layout.own("reset"), name=literal(layout.name),
+        markers=layout.markers(), kept=layout.is_complete(), reset=layout.own("reset"), name=literal(layout.name),
         steps=SQL(",\n  ").join(steps), delta=layout.object("delta"),
     )  # fmt: skip
 
 
-def _to_mirror(layout: Layout, keys: Composable) -> Composed:
-    return fill(
-        "to_mirror AS (INSERT INTO {mirror} ({k}) {keys})",
-        mirror=layout.object("mirror"), k=comma(layout.keys), keys=keys,
-    )  # fmt: skip
+def to_mirror(layout: Layout, keys: Composable) -> Composed:
+    """INSERT: copies of these groups are to be brought up to date."""
+    return fill("INSERT INTO {mirror} ({k}) {keys}", mirror=layout.object("mirror"), k=comma(layout.keys), keys=keys)
 
 
 def raise_floor(layout: Layout, folded: Composable) -> Composed:
@@ -106,8 +104,7 @@ def raise_floor(layout: Layout, folded: Composable) -> Composed:
 
 
 def _fold(layout: Layout) -> Composed:
-    parts = layout.parts
-    can_fold = conjunction([fill("NOT {reset}", reset=layout.is_reset()), *layout.is_whole()])
+    can_fold = conjunction([layout.is_complete(), layout.alive(), *layout.is_whole()])
     did_fold = fill(
         "((NOT {current} AND {can_fold}) OR EXISTS (SELECT FROM gone))", current=layout.is_current(), can_fold=can_fold
     )
@@ -128,19 +125,32 @@ def _fold(layout: Layout) -> Composed:
         ),
         fill("floor AS ({update})", update=raise_floor(layout, did_fold)),
     ]
-    for facet in parts.facets:
-        steps += _fold_facet(layout, facet)
-    steps += [_gathered(layout), _met(layout), _next(layout)]
-    columns: list[Composable] = [part.name for part in parts.additive]
-    columns += [extreme.kept for extreme in parts.extremes]
-    columns += [facet.distinct for facet in parts.facets]
-    steps += _written(layout.object("state"), SQL("next"), "state", [*layout.narrow_column(), *layout.keys], columns)
+    steps += into_state(layout)
     if layout.snapshot.mirror is not None:
-        steps.append(_to_mirror(layout, fill("SELECT {k} FROM next", k=comma(layout.keys))))
+        changed = fill("SELECT {k} FROM next", k=comma(layout.keys))
+        steps.append(fill("to_mirror AS ({noted})", noted=to_mirror(layout, changed)))
     return fill(
         "  WITH {steps}\n  SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM next)",
         steps=SQL(",\n  ").join(steps),
     )
+
+
+def into_state(layout: Layout, *, only_inserts: bool = False) -> list[Composable]:
+    """Steps that add the deltas `gone` to the state; `next` are the rows of the groups that change.
+
+    Args:
+        only_inserts: no row has gone, so no extreme has.
+    """
+    parts = layout.parts
+    steps: list[Composable] = []
+    for facet in parts.facets:
+        steps += _fold_facet(layout, facet)
+    steps += [_gathered(layout), _met(layout), _next_after_inserts(layout) if only_inserts else _next(layout)]
+    columns: list[Composable] = [part.name for part in parts.additive]
+    columns += [extreme.kept for extreme in parts.extremes]
+    columns += [facet.distinct for facet in parts.facets]
+    steps += _written(layout.object("state"), SQL("next"), "state", [*layout.narrow_column(), *layout.keys], columns)
+    return steps
 
 
 def _fold_facet(layout: Layout, facet: Facet) -> list[Composable]:
@@ -241,11 +251,16 @@ def _met(layout: Layout) -> Composed:
     )  # fmt: skip
 
 
+def _next_after_inserts(layout: Layout) -> Composed:
+    better = [fill("{i} AS {m}", i=extreme.came, m=extreme.kept) for extreme in layout.parts.extremes]
+    return fill("next AS (SELECT {items} FROM met)", items=comma([SQL("*"), *better]))
+
+
 def _next(layout: Layout) -> Composed:
     """The groups' next rows. Where an extreme may have gone, the group's extremes are read from the source."""
     extremes = layout.parts.extremes
     if not extremes:
-        return Composed([SQL("next AS (SELECT * FROM met)")])
+        return _next_after_inserts(layout)
     stands = conjunction(extreme.stands() for extreme in extremes)
     best = comma(fill("{over} AS {m}", over=e.over(), m=e.kept) for e in extremes)
     key_columns = comma([SQL("o.h"), *(dotted(SQL("o"), key) for key in layout.keys)])
@@ -279,21 +294,41 @@ def _next(layout: Layout) -> Composed:
     )  # fmt: skip
 
 
-def _rebuild(layout: Layout) -> Iterator[Composed]:
-    parts = layout.parts
+def emptied(layout: Layout) -> Iterator[Composed]:
+    """Forget all that is kept; what the source is partitioned into now is what will be counted."""
     if layout.snapshot.mirror is not None:
         changed = fill(
             "SELECT {k} FROM {state} UNION SELECT {k} FROM {delta}",
             k=comma(layout.keys), state=layout.object("state"), delta=layout.object("delta"),
         )  # fmt: skip
-        yield fill("  WITH {noted} SELECT", noted=_to_mirror(layout, changed))
+        yield to_mirror(layout, changed)
     for table in [*_tables(layout), layout.object("delta")]:
-        yield fill("  DELETE FROM {table}", table=table)
-    yield fill("  DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
-    yield fill("  {update}", update=raise_floor(layout, SQL("true")))
+        yield fill("DELETE FROM {table}", table=table)
+    yield from counted_anew(layout)
+
+
+def counted_anew(layout: Layout) -> Iterator[Composed]:
+    """Markers of TRUNCATE are void, and the partitions that there are now are listed."""
+    yield fill("DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name))
     if layout.snapshot.source.is_partitioned:
-        yield fill("  DELETE FROM {listed}", listed=layout.listed())
-        yield fill("  {all}", all=list_partitions(layout, SQL("true")))
+        yield fill("DELETE FROM {listed}", listed=layout.listed())
+        yield list_partitions(layout, SQL("true"))
+
+
+def state_to_mirror(layout: Layout) -> Iterator[Composed]:
+    """The first time, parents that have a value are left alone; later, all copies are to be what is kept now."""
+    if layout.snapshot.mirror is not None:
+        kept = fill(
+            "SELECT {k} FROM {state} WHERE (SELECT backfilled_at FROM {aggregate} WHERE name = {name}) IS NOT NULL",
+            k=comma(layout.keys), state=layout.object("state"), aggregate=layout.own("aggregate"),
+            name=literal(layout.name),
+        )  # fmt: skip
+        yield to_mirror(layout, kept)
+
+
+def _rebuild(layout: Layout) -> Iterator[Composed]:
+    parts = layout.parts
+    yield from (fill("  {step}", step=step) for step in [*emptied(layout), raise_floor(layout, SQL("true"))])
     rows = fill("{rows} AS r", rows=layout.source_rows())
     for facet in parts.facets:
         present = conjunction(
@@ -322,12 +357,5 @@ def _rebuild(layout: Layout) -> Iterator[Composed]:
         state=layout.object("state"), names=comma(names), items=comma(items), rows=rows,
         group_by=fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL(""),
     )  # fmt: skip
-    if layout.snapshot.mirror is not None:
-        # The first time, parents that have a value are left alone; later, all copies are to be what is kept now.
-        kept = fill(
-            "SELECT {k} FROM {state} WHERE (SELECT phase FROM {aggregate} WHERE name = {name}) = 'kept'",
-            k=comma(layout.keys), state=layout.object("state"), aggregate=layout.own("aggregate"),
-            name=literal(layout.name),
-        )  # fmt: skip
-        yield fill("  WITH {noted} SELECT", noted=_to_mirror(layout, kept))
+    yield from (fill("  {step}", step=step) for step in state_to_mirror(layout))
     yield fill("  SELECT count(*) FROM {state}", state=layout.object("state"))

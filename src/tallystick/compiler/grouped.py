@@ -11,6 +11,8 @@ Objects of an aggregate `x` in the schema of the installation:
 - `x__settled`, `x__changed`: views of the groups without and with unfolded deltas; `x__kept`: both;
 - `x__front`, `x__rest`: the same under the switch, `x__rest` with the direct half; `x`: both, what readers use;
 - `x__fold()`, `x__rebuild()`: deltas into state; state from the source;
+- `x__chunk`, `x__part`, `x__begin()`, `x__extend()`, `x__count()`, `x__settle()`: a backfill in chunks;
+- `x__place()`, `x__places`, `x__rows`: where rows stand in it, only while a backfill is due or under way;
 - `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source;
 - `x__mirror`, `x__note()`, `x__copy()`: copies in a parent table, if there are any.
 """
@@ -22,8 +24,10 @@ from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
+from tallystick.compiler.building import building_objects
 from tallystick.compiler.capture import capture_statements
 from tallystick.compiler.folding import folding_statements
+from tallystick.compiler.grouped_chunks import grouped_chunks
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.mirror import mirror_statements, mirror_table
 from tallystick.compiler.partitions import partition_statements
@@ -61,6 +65,7 @@ def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) ->
     layout = Layout.of(name, schema, shape, snapshot)
     functions, triggers = capture_statements(layout)
     objects = [_direct(layout), *_tables(layout), *functions, *view_statements(layout), *folding_statements(layout)]
+    objects += [*building_objects(schema, name, snapshot.source), *grouped_chunks(layout)]
     if snapshot.source.is_partitioned:
         objects += partition_statements(layout)
     if snapshot.mirror is not None:

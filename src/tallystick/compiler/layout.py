@@ -14,6 +14,7 @@ Internal columns have a letter and a number:
 | `v` | delta, facet | a value of a facet |
 | `c` | state | the number of distinct values of a facet |
 | `h` | state, facet | hash of the key, or of key and value |
+| `p`, `u` | delta, chunk | a part of the primary key: of a row, or where a chunk begins; where it ends |
 
 Spelled out are `epoch`, `xact` (the transaction that wrote it), `partition` and `facet` of a delta, and `narrow` (a
 B-tree takes the key).
@@ -56,6 +57,13 @@ class Layout:
     @property
     def keys(self) -> list[SQL]:
         return [column("k", index) for index in range(1, len(self.shape.keys) + 1)]
+
+    @property
+    def places(self) -> list[SQL]:
+        """The primary key of a row that changes while a backfill is under way; an item has it among its keys."""
+        if self.has_single_rows:
+            return []
+        return [column("p", index) for index in range(1, len(self.snapshot.source.primary_key) + 1)]
 
     @property
     def has_wide_keys(self) -> bool:
@@ -181,6 +189,13 @@ class Layout:
     def alive(self) -> Composed:
         """No TRUNCATE has made the state void."""
         return fill("NOT {reset}", reset=self.is_reset())
+
+    def is_complete(self) -> Composed:
+        """No backfill has to be made, or is under way."""
+        return fill(
+            "(SELECT phase FROM {aggregate} WHERE name = {name}) = 'kept'",
+            aggregate=self.own("aggregate"), name=literal(self.name),
+        )  # fmt: skip
 
     def current_epoch(self) -> Composed:
         """Deltas of a lower epoch are void."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.layout import Layout
+from tallystick.compiler.snapshot import ColumnType
 from tallystick.compiler.text import canonical, column, comma, conjunction, fill
 from tallystick.declare.ordered import Ordering
 
@@ -31,26 +32,40 @@ class Order:
     Attributes:
         namespace, position: columns of both, by the names that they have in our own tables.
         descending: those of the order that descend.
+        types: of the columns of the namespace and of the position.
     """
 
     layout: Layout
     namespace: list[SQL]
     position: list[SQL]
     descending: list[SQL]
+    types: Sequence[ColumnType]
 
     @classmethod
     def of(cls, layout: Layout, ordering: Ordering) -> Order:
         namespace, position = layout.keys[: ordering.namespace], layout.keys[ordering.namespace :]
         down = [name for name, each in zip(position, ordering.descending, strict=True) if each]
-        return cls(layout, namespace, position, down)
+        return cls(layout, namespace, position, down, layout.snapshot.keys)
+
+    @classmethod
+    def of_primary_key(cls, layout: Layout) -> Order:
+        """The order of the source's rows by their primary key."""
+        return cls(layout, [], layout.places, [], layout.snapshot.source.primary_key)
 
     def of_namespaces(self) -> Order:
         """The order of the namespaces themselves."""
-        return Order(self.layout, [], self.namespace, [])
+        return Order(self.layout, [], self.namespace, [], self.types[: len(self.namespace)])
+
+    def of_all(self) -> Order:
+        """One order over all namespaces, each of them in its own."""
+        return Order(self.layout, [], [*self.namespace, *self.position], self.descending, self.types)
+
+    def _type(self, name: SQL) -> ColumnType:
+        return self.types[[*self.namespace, *self.position].index(name)]
 
     def type_of(self, name: SQL) -> SQL:
         """The type that a variable for a column has."""
-        return canonical(self.layout.snapshot.keys[self.layout.keys.index(name)].stored)
+        return canonical(self._type(name).stored)
 
     def variables(self, prefix: str) -> list[SQL]:
         """Names of variables for a place."""
@@ -70,7 +85,7 @@ class Order:
         Args:
             left: a value that takes the column's place.
         """
-        schema = self.layout.snapshot.keys[self.layout.keys.index(name)].operator_schema
+        schema = self._type(name).operator_schema
         return fill(
             "{left} OPERATOR({schema}.{op}) {value}",
             left=left or name, schema=Identifier(schema), value=self.collated(name, value),
@@ -79,7 +94,7 @@ class Order:
 
     def collated(self, name: SQL, value: Composable) -> Composable:
         """A value that compares, and is hashed, by the collation of a column."""
-        collation = self.layout.snapshot.keys[self.layout.keys.index(name)].collation
+        collation = self._type(name).collation
         return fill("{v} COLLATE {c}", v=value, c=canonical(collation)) if collation else value
 
     def in_namespace(self, values: Values) -> list[Composable]:
@@ -164,7 +179,7 @@ class Order:
     @property
     def is_uniform(self) -> bool:
         """PostgreSQL compares rows as the order has them: all columns in one direction, by operators of its own."""
-        types = [self.layout.snapshot.keys[self.layout.keys.index(name)] for name in self.position]
+        types = [self._type(name) for name in self.position]
         one_way = self.descending in ([], self.position)
         return one_way and all(type_.operator_schema == "pg_catalog" for type_ in types)
 

@@ -8,6 +8,7 @@ Objects of an aggregate `x`:
 - `x__rank()`, `x__totals()`, `x__nth()`: what lies before a place, and what so many items lie before;
 - `x_count()`, `x_rank()`, `x_at()` and so on: what readers call;
 - `x__fold()`, `x__rebuild()`: deltas into buckets, buckets from the source; `x__cut()`, `x__join()`: their size;
+- `x__chunk`, `x__begin()`, `x__extend()`, `x__count()`, `x__settle()`: a backfill in chunks of the order;
 - `x__check()`: buckets beside the source;
 - `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source.
 
@@ -30,6 +31,7 @@ from tallystick.compiler.layout import Layout
 from tallystick.compiler.order import Order
 from tallystick.compiler.order_functions import value_functions
 from tallystick.compiler.ordered_checks import check_function
+from tallystick.compiler.ordered_chunks import ordered_chunks
 from tallystick.compiler.ordered_folding import folding_functions
 from tallystick.compiler.partitions import partition_statements
 from tallystick.compiler.read_function import item_columns, public_columns
@@ -61,7 +63,7 @@ def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, or
     functions, triggers = capture_statements(layout)
     objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]
     objects += [*value_functions(buckets), *item_functions(buckets), *batch_functions(buckets)]
-    objects += [*folding_functions(buckets), *check_function(buckets)]
+    objects += [*folding_functions(buckets), *ordered_chunks(buckets), *check_function(buckets)]
     if snapshot.source.is_partitioned:
         objects += partition_statements(layout)
     return Compiled(tuple(objects), tuple(triggers))

@@ -18,8 +18,7 @@ from tallystick.compiler.buckets import (
     numbered,
     parameters,
 )
-from tallystick.compiler.folding import raise_floor
-from tallystick.compiler.partitions import list_partitions
+from tallystick.compiler.folding import counted_anew, raise_floor
 from tallystick.compiler.runs import rows
 from tallystick.compiler.text import (
     NO_SQL,
@@ -88,21 +87,24 @@ def _rebuild(buckets: Buckets) -> Composed:
     steps: list[Composable] = [
         fill("DELETE FROM {delta}", delta=layout.object("delta")),
         fill("DELETE FROM {bucket}", bucket=buckets.table),
-        fill("DELETE FROM {reset} WHERE aggregate = {name}", reset=layout.own("reset"), name=literal(layout.name)),
+        *counted_anew(layout),
         raise_floor(layout, SQL("true")),
+        note_files(buckets),
+        places_of_items(buckets, buckets.items),
+        *higher_levels(buckets),
+        fill("SELECT count(*) INTO written FROM {bucket} WHERE level = 1", bucket=buckets.table),
     ]
-    if layout.snapshot.source.is_partitioned:
-        steps += [fill("DELETE FROM {listed}", listed=layout.listed()), list_partitions(layout, SQL("true"))]
-    steps.append(_note_files(buckets))
-    steps.append(_places_of_items(buckets, buckets.items))
-    for level in range(2, LEVELS + 1):
-        below = fill("(SELECT * FROM {t} WHERE level = {l}) AS b", t=buckets.table, l=literal(level - 1))
-        steps.append(_places_of_places(buckets, literal(level), below))
-    steps.append(fill("SELECT count(*) INTO written FROM {bucket} WHERE level = 1", bucket=buckets.table))
     return fill("  {steps};\n  RETURN written;\n", steps=SQL(";\n  ").join(steps))
 
 
-def _note_files(buckets: Buckets) -> Composed:
+def higher_levels(buckets: Buckets) -> Iterator[Composed]:
+    """INSERT the places of the levels above the first."""
+    for level in range(2, LEVELS + 1):
+        below = fill("(SELECT * FROM {t} WHERE level = {l}) AS b", t=buckets.table, l=literal(level - 1))
+        yield _places_of_places(buckets, literal(level), below)
+
+
+def note_files(buckets: Buckets) -> Composed:
     """UPDATE: the files that the rows of the source are in now."""
     return fill(
         "UPDATE {table} SET files = {files}, folder = pg_current_xact_id() WHERE aggregate = {name}",
@@ -122,7 +124,7 @@ def _partition_files(buckets: Buckets) -> Composed:
     return fill(
         "CREATE FUNCTION {f}(oid[]) RETURNS void LANGUAGE sql {settings}\n"
         "BEGIN ATOMIC\n  {note} AND {was} = {is_};\nEND",
-        f=buckets.layout.object("refile"), settings=SETTINGS, note=_note_files(buckets), was=rest(SQL("files")),
+        f=buckets.layout.object("refile"), settings=SETTINGS, note=note_files(buckets), was=rest(SQL("files")),
         is_=rest(buckets.files()),
     )  # fmt: skip
 
@@ -134,7 +136,7 @@ def _same_files(buckets: Buckets) -> Composed:
     )  # fmt: skip
 
 
-def _places_of_items(buckets: Buckets, items: Composable) -> Composed:
+def places_of_items(buckets: Buckets, items: Composable) -> Composed:
     """INSERT a place of level 1 wherever a bucket's number of items has come together; the rest is left over."""
     order, layout = buckets.order, buckets.layout
     namespace = list(order.namespace)
@@ -243,7 +245,7 @@ def _cut(buckets: Buckets) -> Composed:
         last_place=buckets.seek_place(end, SQL("height"), namespace, place, after=False, backwards=True),
         many_items=is_long(buckets.items, buckets.run_of_items),
         many_places=is_long(buckets.table, buckets.run_of_places, is_below),
-        insert_items=insert(_places_of_items(buckets, items)),
+        insert_items=insert(places_of_items(buckets, items)),
         insert_places=insert(_places_of_places(buckets, level, places)),
         table=buckets.table, changes=comma(changes), this=_this(buckets, level), levels=literal(LEVELS),
         above=buckets.seek_place(up, fill("{l} + 1", l=level), namespace, place, after=False),
@@ -300,7 +302,7 @@ def _fold(buckets: Buckets) -> Composed:
     is_this = conjunction([SQL("level = 1"), *order.in_namespace(namespace), order.is_at(place)])
     return fill(
         "  deltas := 0;\n  groups := 0;\n"
-        "  IF NOT ({whole}) THEN\n    RETURN;\n  END IF;\n"
+        "  IF NOT ({can_fold}) THEN\n    RETURN;\n  END IF;\n"
         # In other files may be other rows, or the same in another order: those of a restored database.
         "  IF {is_reset} OR NOT ({has_files}) THEN\n    groups := {rebuild}();\n    RETURN;\n  END IF;\n"
         "  FOR one IN {taken_in} LOOP\n"
@@ -315,7 +317,7 @@ def _fold(buckets: Buckets) -> Composed:
         "    ELSIF size < {least} THEN\n      PERFORM {join}({of_one});\n    END IF;\n"
         "  END LOOP;\n",
         is_reset=layout.is_reset(), has_files=buckets.has_files(), rebuild=layout.object("rebuild"),
-        whole=conjunction(layout.is_whole()),
+        can_fold=conjunction([layout.is_complete(), *layout.is_whole()]),
         taken_in=_taken_in(buckets, names), cut=layout.object("cut"), join=layout.object("join"),
         tail=comma([*namespace, *(fill("NULL::{t}", t=order.type_of(name)) for name in order.position)]),
         of_one=comma(of_one), table=buckets.table, is_this=is_this,

@@ -12,8 +12,10 @@ from tallystick.declare.ordered import Ordering
 from tallystick.declare.sqltext import Shape
 
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
+OF_BUILDING = ("places", "rows")
 FUNCTIONS = ("fold", "rebuild", "insert", "delete", "change", "truncate")
 OF_STATEMENTS = ("insert", "delete", "refill")
+OF_CHUNKS = ("begin", "extend", "count", "settle")
 UNDER_VIEWS = ("guard", "refill", "row", "source")
 OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
@@ -63,12 +65,12 @@ def read_names(name: str, shape: Shape, ordering: Ordering) -> list[str]:
 def table_names(name: str, shape: Shape) -> list[str]:
     """All tables that an aggregate may have."""
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
-    return [internal_name(name, suffix) for suffix in ("delta", "state", "bucket", "mirror", *facets)]
+    return [internal_name(name, suffix) for suffix in ("delta", "state", "bucket", "mirror", "chunk", "part", *facets)]
 
 
 def function_names(name: str) -> list[str]:
     """All functions that an aggregate may have."""
-    of_kinds = (*OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *OF_ORDERED_PARTITIONS)
+    of_kinds = ("place", *OF_CHUNKS, *OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *OF_ORDERED_PARTITIONS)
     return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *of_kinds, *UNDER_VIEWS)]
 
 
@@ -88,7 +90,7 @@ def removal_statements(
         for function in [*(read_names(name, shape, ordering) if ordering is not None else []), *function_names(name)]
     ]
     yield from functions[: -len(UNDER_VIEWS)]
-    for view in (name, *(internal_name(name, suffix) for suffix in VIEWS)):
+    for view in (name, *(internal_name(name, suffix) for suffix in (*OF_BUILDING, *VIEWS))):
         yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
     yield from functions[-len(UNDER_VIEWS) :]
     for table in table_names(name, shape):

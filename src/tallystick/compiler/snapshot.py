@@ -44,12 +44,16 @@ class Source:
         used: names of the columns that the declaration reads, in the table's order.
         unlogged: the table is not crash-safe, so what is kept of it need not be either.
         partitions: of a partitioned table those that hold rows, by name as PostgreSQL prints it; else None.
+        primary_key: types of its columns, in its order.
+        key_columns: their names.
     """
 
     name: str
     used: tuple[str, ...]
     unlogged: bool = False
     partitions: tuple[str, ...] | None = None
+    primary_key: tuple[ColumnType, ...] = ()
+    key_columns: tuple[str, ...] = ()
 
     @property
     def is_partitioned(self) -> bool:

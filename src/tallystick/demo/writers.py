@@ -100,7 +100,7 @@ class Beside:
         done = Work()
         while not self._ended.wait(FOLD_EVERY_S):
             with transaction(self.engine, read_only=True) as cursor:
-                kept = [one.name for one in aggregates.every(cursor, self.tally.schema) if one.phase == "kept"]
+                kept = [one.name for one in aggregates.every(cursor, self.tally.schema) if one.is_complete]
             for result in self.tally.fold(self.engine, only=kept):
                 done += Work(folds=1, folded_deltas=result.deltas)
         return done

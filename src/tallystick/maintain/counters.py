@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 from tallystick.compiler.text import Statement
 from tallystick.declare.counter import Counter
 from tallystick.errors import DeclarationError, InstallError, SourceLocked, TallyError, UsageError
-from tallystick.maintain.folding import BackfillResult, FoldResult
+from tallystick.maintain.backfill import BackfillResult
+from tallystick.maintain.folding import FoldResult
 from tallystick.maintain.install import Planned
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.verify import SHOWN, Drift, VerifyReport

@@ -175,7 +175,7 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | N
 
 def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> Iterator[Finding]:
     """What has become of the source's owner and of its generated columns."""
-    if found.phase == "kept" and catalog.generated_as(cursor, found.source_oid, used) != found.generated:
+    if found.is_complete and catalog.generated_as(cursor, found.source_oid, used) != found.generated:
         what = f"{found.source} computes a generated column otherwise than when it was counted"
         yield Finding("error", found.name, what, f"tally backfill {found.name}")
     readable = catalog.may_read(cursor, direct, found.source_oid)
@@ -187,7 +187,7 @@ def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> I
 
 def _index(cursor: Cursor, schema: str, found: Installed, ordering: Ordering) -> Iterator[Finding]:
     """Whether the source's index is there, and whether the planner walks along it."""
-    if found.phase == "kept" and not aggregates.is_as_folded(cursor, schema, found):
+    if found.is_complete and not aggregates.is_as_folded(cursor, schema, found):
         what = f"serves from its source: {found.source} was truncated, written anew or restored since the last fold"
         yield Finding("advice", found.name, what, f"tally fold {found.name}")
     if found.index is None:
@@ -221,7 +221,7 @@ def _triggers(
 def _partitions(
     cursor: Cursor, schema: str, found: Installed, expected: dict[str, str], rebuild: str
 ) -> Iterator[Finding]:
-    if found.phase == "kept":
+    if found.is_complete:
         for difference in partitions.differences(cursor, schema, found):
             level, command = ("advice", "fold") if difference.what == "new" else ("error", "backfill")
             what = f"serves from its source: {difference}"

@@ -1,9 +1,9 @@
-"""Fold and backfill: one statement each, run by the functions that install made."""
+"""Fold: one statement, run by the function that install made."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from psycopg.sql import Identifier
@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
-from tallystick.maintain import mirror, partitions
-from tallystick.maintain.mirror import BATCH
+from tallystick.errors import SourceLocked
+from tallystick.maintain import mirror, partitions, places
 from tallystick.maintain.patience import patiently
-from tallystick.store import aggregates, catalog, locks
+from tallystick.store import aggregates, catalog, chunks, locks
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, lift_timeouts, one_row, plan_anew, transaction
 
@@ -39,21 +39,6 @@ class FoldResult:
     unit: str = "groups"
 
 
-@dataclass(frozen=True, slots=True)
-class BackfillResult:
-    """Groups written, how long it took in seconds, and parents of a mirror: copied to, and left because locked.
-
-    Of an ordered aggregate, `groups` are buckets, as `unit` says.
-    """
-
-    aggregate: str
-    groups: int
-    elapsed_s: float
-    copied: int = 0
-    passed_over: int = 0
-    unit: str = "groups"
-
-
 def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     """Fold all visible deltas of one aggregate into its state, in a transaction of its own.
 
@@ -73,88 +58,54 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
     adopted = partitions.adopt_new(engine, schema, name)
     with transaction(engine, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
-        # The lock that `_hold` begins with waits for another fold; asked before, that one is told at once.
+        # The lock that `hold` begins with waits for another fold; asked before, that one is told at once.
         locks.lock_fold(cursor, schema, name)
-        is_other = found.ordering is not None and _used_as(cursor, schema, found) != found.generated
+        can_be_other = found.is_complete and found.ordering is not None
+        is_other = can_be_other and used_as(cursor, schema, found) != found.generated
+        has_places = found.is_complete and found.ordering is None and chunks.knows_places(cursor, schema, found)
     if is_other:
         # The buckets are of other values than the items have now, and readers have been served by the source.
-        groups = patiently(engine, _rebuild, engine, schema, found)
+        groups = patiently(engine, rebuild, engine, schema, found)
         return FoldResult(name, 0, groups, time.perf_counter() - started, adopted=tuple(adopted), unit=found.unit)
     # What counts items of the source does so in the one snapshot of a transaction.
     with transaction(engine, snapshot=found.ordering is not None) as cursor:
         if found.ordering is not None:
-            _hold(cursor, schema, found)
+            hold(cursor, schema, found)
         # A statement of its own: the fold's snapshot must be younger than the lock.
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         plan_anew(cursor)
         function = Identifier(schema, internal_name(name, "fold"))
         deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
+    if has_places:
+        with suppress(SourceLocked), transaction(engine) as cursor:  # else the next fold tries again
+            places.forget(cursor, schema, name)
     copied = mirror.copy(engine, schema, name) if found.mirror is not None else mirror.Copied(0, 0)
     took = time.perf_counter() - started
     return FoldResult(name, deltas, groups, took, copied.done, copied.locked, tuple(adopted), found.unit)
 
 
-def backfill(
-    engine: Engine,
-    schema: str,
-    name: str,
-    *,
-    batch_size: int = BATCH,
-    skip_existing: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> BackfillResult:
-    """Compute the state of one aggregate from its source in one snapshot, and let readers use it.
-
-    Writers and readers wait for nothing meanwhile (TRUNCATE and ALTER TABLE do, as for any query): changes that commit
-    during the backfill are deltas that its snapshot does not see. The snapshot is held as long as the direct query
-    takes, which holds VACUUM back. Then the copies in a parent table are made, if there are any.
-
-    Args:
-        batch_size: parents of a mirror in one transaction.
-        skip_existing: leave parents alone that have a value, the first time; later all are brought up to date.
-        progress: is told after each of these transactions how many parents are done, and of how many.
-    Raises:
-        NotInstalled: there is no such aggregate.
-        FoldLocked: another session folded or rebuilt it all the time; nothing was done.
-        NotWhole: a partition of the source cannot be counted.
-    """
-    started = time.perf_counter()
-    with transaction(engine) as cursor:
-        found = aggregates.get(cursor, schema, name)
-    if found.is_partitioned:
-        partitions.prepare(engine, schema, found)
-    groups = patiently(engine, _rebuild, engine, schema, found)
-    with transaction(engine) as cursor:
-        cursor.execute(fill("ANALYZE {state}", state=Identifier(schema, internal_name(name, found.kept_in))))
-    copied = mirror.Copied(0, 0)
-    if found.mirror is not None:
-        total = mirror.note_parents(engine, schema, name, skip_existing=skip_existing)
-        told = (lambda done: progress(done, total)) if progress is not None else None
-        copied = mirror.copy(engine, schema, name, batch_size=batch_size, progress=told)
-    return BackfillResult(name, groups, time.perf_counter() - started, copied.done, copied.locked, found.unit)
-
-
-def _rebuild(engine: Engine, schema: str, found: Installed) -> int:
+def rebuild(engine: Engine, schema: str, found: Installed) -> int:
+    """Compute what is kept from the source in one snapshot, beside writers, and let readers use it."""
     name = found.name
     with transaction(engine, snapshot=True) as cursor:
-        _hold(cursor, schema, found)
+        hold(cursor, schema, found)
         locks.lock_fold(cursor, schema, name)
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))
         (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
-        aggregates.serve_kept(cursor, schema, name, _used_as(cursor, schema, found))
+        aggregates.serve_kept(cursor, schema, name, used_as(cursor, schema, found))
     return int(groups)
 
 
-def _used_as(cursor: Cursor, schema: str, found: Installed) -> str | None:
+def used_as(cursor: Cursor, schema: str, found: Installed) -> str | None:
     """How the source computes the generated columns that an aggregate uses."""
     direct = catalog.qualified(schema, internal_name(found.name, "direct"))
     used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
     return catalog.generated_as(cursor, found.source_oid, used)
 
 
-def _hold(cursor: Cursor, schema: str, found: Installed) -> None:
+def hold(cursor: Cursor, schema: str, found: Installed) -> None:
     """Keep other folds away, and the source as it is.
 
     LOCK takes no snapshot, so the one of this transaction is younger than whatever these wait for: a fold, or an ALTER

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.guards import guarded, guarded_by
-from tallystick.compiler.snapshot import Snapshot, Source
+from tallystick.compiler.snapshot import ColumnType, Snapshot, Source
 from tallystick.compiler.text import canonical, comma, fill
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept
@@ -107,14 +107,34 @@ def inspect(cursor: Cursor, aggregate: Kept) -> tuple[Shape, Snapshot, Relation]
     refuse_composite(aggregate, columns)
     used_names = tuple(name for name, _ in used)
     partitions = tuple(leaf.name for leaf in leaves) if source.kind == "p" else None
+    key_columns, key_types = primary_key(cursor, aggregate.schema, aggregate.name, source.oid, source.name)
     snapshot = Snapshot(
-        Source(source.name, used_names, unlogged=source.persistence == "u", partitions=partitions),
+        Source(source.name, used_names, source.persistence == "u", partitions, key_types, key_columns),
         tuple(column.type for column in columns[:count]),
         arguments,
         measures,
         mirror_of(cursor, aggregate, shape, source.name, parent, used_names) if parent is not None else None,
     )
     return shape, snapshot, source
+
+
+def primary_key(
+    cursor: Cursor, schema: str, name: str, source_oid: int, source: str
+) -> tuple[tuple[str, ...], tuple[ColumnType, ...]]:
+    """Names and types of the columns of a table's primary key; none where there is none.
+
+    Args:
+        schema, name: of the aggregate over it.
+    """
+    names = tuple(catalog.primary_key(cursor, source_oid))
+    if not names:
+        return (), ()
+    probe = internal_name(name, "probe")
+    query = fill("SELECT {k} FROM {t}", k=comma(map(Identifier, names)), t=canonical(source))
+    catalog.create_view(cursor, schema, probe, query)
+    columns = catalog.view_columns(cursor, catalog.qualified(schema, probe))
+    catalog.drop_view(cursor, schema, probe)
+    return names, tuple(column.type for column in columns)
 
 
 def _declare(cursor: Cursor, aggregate: Kept, probe: str) -> None:

@@ -29,7 +29,7 @@ def adopt_new(engine: Engine, schema: str, name: str) -> list[str]:
     """
     with transaction(engine, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
-        lacking = partitions.differences(cursor, schema, found)
+        lacking = partitions.differences(cursor, schema, found) if found.is_complete else []
         if not lacking:
             return []
         listed = partitions.listed(cursor, schema, name)
@@ -146,7 +146,7 @@ def _release_beside_writers(
 
 def _release(cursor: Cursor, schema: str, found: Installed, leaves: list[Relation]) -> None:
     truncated = [each for each in partitions.differences(cursor, schema, found) if each.what == "truncated"]
-    if truncated and found.phase == "kept":
+    if truncated and found.is_complete:
         raise NotWhole(
             f'aggregate "{found.name}": {"; ".join(map(str, truncated))}, so it cannot be counted out.',
             hint=f"Run: tally backfill {found.name}, and then detach it.",

@@ -57,7 +57,7 @@ def status(
                 groups, depth = catalog.buckets(cursor, state.as_string(None))
             backlog = catalog.counted_rows(cursor, delta.as_string(None))
             aggregate = by_name.get(installed.name)
-            is_kept = installed.phase == "kept"
+            is_kept = installed.is_complete
             uncounted = tuple(map(str, partitions.differences(cursor, schema, installed))) if is_kept else ()
             if is_kept and not uncounted and installed.ordering is not None:
                 is_folded = aggregates.is_as_folded(cursor, schema, installed)

@@ -11,13 +11,14 @@ from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import counters, folding, install, partitions, status, verify
+from tallystick.maintain import backfill, counters, folding, install, partitions, status, verify
+from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Told
 from tallystick.maintain.counters import CounterCheck
 from tallystick.maintain.doctor import Finding, examine
-from tallystick.maintain.folding import BackfillResult, FoldResult
+from tallystick.maintain.folding import FoldResult
 from tallystick.maintain.install import Planned
 from tallystick.maintain.mirror import BATCH
-from tallystick.maintain.source_index import Told
+from tallystick.maintain.source_index import Told as Passing
 from tallystick.maintain.status import AggregateStatus
 from tallystick.maintain.verify import VerifyReport
 
@@ -38,7 +39,7 @@ class Tally(Registry):
             for each in self._chosen(only)
         ]
 
-    def install(self, engine: Engine, *, only: Sequence[str] | None = None, told: Told = _log.warning) -> list[str]:
+    def install(self, engine: Engine, *, only: Sequence[str] | None = None, told: Passing = _log.warning) -> list[str]:
         """Install what is not installed yet, each aggregate wholly or not at all; names of those installed now.
 
         Until it is backfilled, an aggregate answers from its source: slower, never wrong. A counter counts from 0.
@@ -61,22 +62,34 @@ class Tally(Registry):
         engine: Engine,
         *,
         only: Sequence[str] | None = None,
+        force: bool = False,
+        chunk_rows: int = CHUNK_ROWS,
+        workers: int = 1,
+        max_rows_per_second: int | None = None,
         batch_size: int = BATCH,
         skip_existing: bool = True,
+        told: Told | None = None,
     ) -> list[BackfillResult]:
-        """Compute the state of aggregates from their sources beside writers, and let readers use it.
+        """Compute what is kept of aggregates from their sources beside writers, and let readers use it.
 
-        Counters are set to what their direct queries give; those without one are left out, unless named.
+        Goes on with what an earlier call has left; what is complete is left as it is. Counters are set to what their
+        direct queries give; those without one are left out, unless named.
 
         Args:
             only: names; all declared aggregates without it.
+            force: begin anew what is complete, or begun; readers are served by the source until it has ended.
+            chunk_rows: rows that are counted in one transaction, about.
+            workers: transactions at a time.
+            max_rows_per_second: of all workers together; as many as can be without it.
             batch_size: of a mirror, parents in one transaction.
             skip_existing: of a mirror, leave parents alone that have a value.
+            told: is told how far an aggregate has come, after each chunk or batch.
         """
+        manner = Manner(chunk_rows, workers, max_rows_per_second, batch_size, skip_existing)
         return [
             counters.backfill(engine, self.schema, each.name)
             if isinstance(each, Counter)
-            else folding.backfill(engine, self.schema, each.name, batch_size=batch_size, skip_existing=skip_existing)
+            else backfill.backfill(engine, self.schema, each.name, manner, force=force, told=told)
             for each in self._with_direct(only)
         ]
 

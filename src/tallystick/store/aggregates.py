@@ -41,6 +41,11 @@ class Installed:
     index: str | None
 
     @property
+    def is_complete(self) -> bool:
+        """A backfill has ended, and none has begun since."""
+        return self.phase == "kept"
+
+    @property
     def order(self) -> Ordering | None:
         """How the columns of an ordered one divide."""
         return Ordering.of(self.ordering) if self.ordering is not None else None
@@ -176,6 +181,19 @@ def note_index(cursor: Cursor, schema: str, name: str, index: str) -> None:
     )  # fmt: skip
 
 
+def build(cursor: Cursor, schema: str, name: str, generated: str | None) -> None:
+    """Mark an aggregate as incomplete, and served by its source.
+
+    Args:
+        generated: how the used columns that are generated are computed now.
+    """
+    statement = fill(
+        "UPDATE {aggregate} SET phase = 'building', serving = 'direct', generated = {generated} WHERE name = {name}",
+        aggregate=Identifier(schema, "aggregate"), generated=literal(generated), name=literal(name),
+    )  # fmt: skip
+    cursor.execute(statement)
+
+
 def serve_kept(cursor: Cursor, schema: str, name: str, generated: str | None) -> None:
     """Mark an aggregate as complete and let its readers use the kept half.
 
@@ -183,7 +201,8 @@ def serve_kept(cursor: Cursor, schema: str, name: str, generated: str | None) ->
         generated: how the used columns that are generated are computed now.
     """
     statement = fill(
-        "UPDATE {aggregate} SET phase = 'kept', serving = 'kept', generated = {generated} WHERE name = {name}",
+        "UPDATE {aggregate} SET phase = 'kept', serving = 'kept', generated = {generated},"
+        " backfilled_at = clock_timestamp() WHERE name = {name}",
         aggregate=Identifier(schema, "aggregate"), generated=literal(generated), name=literal(name),
     )  # fmt: skip
     cursor.execute(statement)

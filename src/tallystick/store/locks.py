@@ -61,6 +61,11 @@ def for_rebuild(state: str, source: str | None) -> list[Statement]:
     return found
 
 
+def hold_source(cursor: Cursor, source: str) -> None:
+    """Keep a table from being emptied or written anew; writers and readers go on."""
+    cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(source)))
+
+
 def hold_partitions(cursor: Cursor, source: str, partition: str) -> None:
     """Keep the partitions of a table as they are, and a TRUNCATE of one of them from beginning; writers go on.
 

@@ -295,3 +295,15 @@ SELECT EXISTS (
     WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = 'counter_add'
       AND strpos(p.prosrc, ' ' || %(quoted)s || '.counter ') = 0
 )
+
+-- name: others_write
+-- Whether sessions write to tables of this database outside the schema at this moment.
+SELECT EXISTS (
+    SELECT FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+    WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND c.relkind IN ('r', 'p') AND c.relnamespace <> to_regnamespace(quote_ident(%(schema)s))
+)
+
+-- name: replica_lag
+SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication

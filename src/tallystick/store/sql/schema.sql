@@ -28,9 +28,11 @@ CREATE TABLE {schema}.aggregate (
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    backfilled_at timestamptz,
     CHECK (serving = 'direct' OR phase = 'kept')
 );
 COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
+COMMENT ON COLUMN {schema}.aggregate.backfilled_at IS 'when a backfill ended last; NULL before the first';
 COMMENT ON COLUMN {schema}.aggregate.index IS 'name of an index of the source; restored before it, and kept by REINDEX';
 
 CREATE TABLE {schema}.reset (

@@ -1,0 +1,100 @@
+"""Where a row stands in its primary key: captured with each change while a backfill of a grouped aggregate is due.
+
+What tells it depends on the columns of the primary key, which an application must be free to change later, and makes
+the changes of a group take more rows; so it is there no longer than needed.
+"""
+
+from __future__ import annotations
+
+from psycopg.sql import Identifier
+
+from tallystick.compiler.building import building_objects, no_building_objects
+from tallystick.compiler.capture import move_trigger
+from tallystick.compiler.snapshot import ColumnType, Source
+from tallystick.compiler.text import canonical, fill
+from tallystick.declare.names import internal_name, trigger_name
+from tallystick.errors import InstallError
+from tallystick.maintain.inspect import primary_key
+from tallystick.store import aggregates, catalog, chunks, locks
+from tallystick.store.aggregates import Installed
+from tallystick.store.connection import Cursor
+
+
+def are_known(cursor: Cursor, schema: str, found: Installed) -> bool:
+    """Each change that was captured since the backfill began tells where its row stands."""
+    if found.ordering is not None:
+        return True
+    if not chunks.knows_places(cursor, schema, found) or chunks.has_misplaced(cursor, schema, found):
+        return False
+    key = catalog.primary_key(cursor, found.source_oid)
+    view = catalog.qualified(schema, internal_name(found.name, "places"))
+    if sorted(column for column, _ in catalog.view_used_columns(cursor, view, found.source_oid)) != sorted(key):
+        return False
+    is_used = set(key) <= set(_used(cursor, schema, found))
+    return is_used or catalog.triggers(cursor, found.source_oid).get(_trigger(schema, found)) == "A"
+
+
+def have_same_types(cursor: Cursor, schema: str, found: Installed) -> bool:
+    """The primary key has the types that it had when the aggregate was installed."""
+    return _primary_key(cursor, schema, found)[1] == chunks.place_types(cursor, schema, found.name)
+
+
+def learn(cursor: Cursor, schema: str, found: Installed) -> None:
+    """Have changes captured with the primary key of their row. Writers are kept out for a moment, if it is needed.
+
+    Raises:
+        SourceLocked: writers were in the source all the time.
+        InstallError: the primary key is of other types than when the aggregate was installed.
+    """
+    if are_known(cursor, schema, found):
+        return
+    columns, types = _primary_key(cursor, schema, found)
+    if types != chunks.place_types(cursor, schema, found.name):
+        raise InstallError(
+            f'aggregate "{found.name}": the primary key of {found.source} has other types than when it was installed.',
+            hint=f"Run: tally uninstall {found.name} && tally install {found.name} && tally backfill {found.name}",
+        )
+    _forget(cursor, schema, found)
+    source = Source(str(found.source), _used(cursor, schema, found), False, None, types, columns)
+    statements = [*building_objects(schema, found.name, source), *move_trigger(schema, found.name, source)]
+    for statement in statements:
+        cursor.execute(statement.sql)
+
+
+def forget(cursor: Cursor, schema: str, name: str) -> None:
+    """Have changes captured without it again, if a backfill has ended.
+
+    Raises:
+        SourceLocked: writers were in the source all the time.
+        FoldLocked: another session folds the aggregate.
+    """
+    locks.lock_fold(cursor, schema, name)
+    found = aggregates.get(cursor, schema, name)
+    if found.is_complete and found.ordering is None and chunks.knows_places(cursor, schema, found):
+        _forget(cursor, schema, found)
+
+
+def _forget(cursor: Cursor, schema: str, found: Installed) -> None:
+    source, trigger = str(found.source), _trigger(schema, found)
+    if trigger in catalog.triggers(cursor, found.source_oid):
+        locks.take_against_everyone(cursor, [source])
+        cursor.execute(fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(source)))
+    else:
+        locks.take_against_writers(cursor, source)
+    for statement in no_building_objects(schema, found.name):
+        cursor.execute(statement.sql)
+
+
+def _trigger(schema: str, found: Installed) -> str:
+    return trigger_name(schema, found.name, "move")
+
+
+def _used(cursor: Cursor, schema: str, found: Installed) -> tuple[str, ...]:
+    """Columns of the source that the aggregate uses."""
+    direct = catalog.qualified(schema, internal_name(found.name, "direct"))
+    return tuple(column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid))
+
+
+def _primary_key(cursor: Cursor, schema: str, found: Installed) -> tuple[tuple[str, ...], tuple[ColumnType, ...]]:
+    cursor.execute(catalog.FIXED_PATH.sql)
+    return primary_key(cursor, schema, found.name, found.source_oid, str(found.source))
