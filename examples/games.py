@@ -158,7 +158,6 @@ def original_statistics() -> Select[Any]:
     return select(created.label("games"), completed, playing, sent_query.scalar_subquery().label("messages"))
 
 
-SERVE = text("UPDATE example_games_tally.aggregate SET serving = :half WHERE name = 'games'")
 OLD_GAMES = text("""
     INSERT INTO example_games.game (host, state)
     SELECT 'player ' || i % 1000,
@@ -295,10 +294,10 @@ def roll_back(engine: Engine) -> dict[str, Statistics]:
     """Every way back, from the quickest to the last; the statistics that readers get after each."""
     answers = {"kept": statistics(engine, system_statistics())}
     # For what the database keeps: one row, and the readers of all programs in all languages are on the tables.
-    serve(engine, "direct")
-    answers["serving = 'direct'"] = statistics(engine, system_statistics())
-    serve(engine, "kept")
-    answers["serving = 'kept'"] = statistics(engine, system_statistics())
+    tally.rollback(engine, only=["games"])
+    answers["rolled back"] = statistics(engine, system_statistics())
+    tally.resume(engine, only=["games"])
+    answers["resumed"] = statistics(engine, system_statistics())
     # For a counter, which has no switch: in the code, any read becomes the same read of the source.
     answers["direct_of(read)"] = statistics(engine, direct_of(system_statistics()))
     # For good. Code that adds has to be rolled back first: it fails where there is no counter. Nothing else holds what
@@ -306,11 +305,6 @@ def roll_back(engine: Engine) -> dict[str, Statistics]:
     tally.uninstall(engine, only=["games", "chat_messages"])
     answers["uninstalled"] = statistics(engine, original_statistics())
     return answers
-
-
-def serve(engine: Engine, half: str) -> None:
-    with engine.begin() as connection:
-        connection.execute(SERVE, {"half": half})
 
 
 def run(engine: Engine, console: Console, *, scale: float = 1) -> Report:

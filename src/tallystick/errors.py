@@ -69,6 +69,10 @@ class NotWhole(TallyError):
     """A partition went, came or was emptied in a way that cannot be made up for; readers are served by the source."""
 
 
+class NotKept(TallyError):
+    """There is nothing that readers could be served beside the source: it is not complete, or does not stand."""
+
+
 class ServerUnavailable(TallyError):
     """The database cannot be reached, or the embedded server cannot be started."""
 

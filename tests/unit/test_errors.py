@@ -10,6 +10,7 @@ EXIT_CODES = {
     "UsageError": 2,
     "DeclarationError": 2,
     "NotInstalled": 2,
+    "NotKept": 1,
     "InstallError": 1,
     "SourceLocked": 1,
     "MissingPrivilege": 2,

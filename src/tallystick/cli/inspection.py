@@ -120,7 +120,9 @@ def _note(each: AggregateStatus, *, has_app: bool) -> str:
         return "declared otherwise: see tally doctor"
     if each.uncounted:
         return each.uncounted[0] + (f" (and {len(each.uncounted) - 1} more)" if len(each.uncounted) > 1 else "")
-    return f"tally backfill {each.name}" if each.phase == "building" else ""
+    if each.phase == "building":
+        return f"tally backfill {each.name}"
+    return f"rolled back; tally resume {each.name}" if each.rolled_back else ""
 
 
 def _verdict(report: VerifyReport) -> str:

@@ -74,6 +74,12 @@ def function_names(name: str) -> list[str]:
     return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *of_kinds, *UNDER_VIEWS)]
 
 
+def stop_statements(triggers: Sequence[tuple[str, str]]) -> Iterator[Statement]:
+    """Drop triggers, each given with its table as PostgreSQL prints it."""
+    for table, trigger in triggers:
+        yield Statement("stops capturing", fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
+
+
 def removal_statements(
     name: str, schema: str, shape: Shape, ordering: Ordering | None, triggers: Sequence[tuple[str, str]]
 ) -> Iterator[Statement]:
@@ -83,8 +89,7 @@ def removal_statements(
         ordering: of an ordered one.
         triggers: each with its table as PostgreSQL prints it.
     """
-    for table, trigger in triggers:
-        yield Statement("stops capturing", fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(table)))
+    yield from stop_statements(triggers)
     functions = [
         Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
         for function in [*(read_names(name, shape, ordering) if ordering is not None else []), *function_names(name)]

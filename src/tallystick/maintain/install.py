@@ -16,9 +16,10 @@ from sqlalchemy import Engine
 from tallystick.compiler.grouped import Compiled, compile_grouped
 from tallystick.compiler.ordered import compile_ordered
 from tallystick.compiler.removal import function_names, removal_statements, table_names
+from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.text import Statement
 from tallystick.declare.ordered import Kept, Ordered
-from tallystick.declare.sqltext import shape_of
+from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import DeclarationError, InstallError
 from tallystick.maintain import source_index
 from tallystick.maintain.inspect import inspect
@@ -26,6 +27,7 @@ from tallystick.maintain.patience import patiently
 from tallystick.maintain.refusals import refuse_arrays, refuse_other_primary_key, refuse_taken_functions
 from tallystick.maintain.source_index import NeededIndex, Told, needed_index
 from tallystick.store import aggregates, catalog, events
+from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.locks import (
     against_writers,
@@ -94,14 +96,14 @@ def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bo
             if planned.index is not None and planned.index.found is None:
                 raise _IndexMissing(planned.index)
             if planned.compiled is None:
-                if planned.index is not None:
-                    aggregates.note_index(cursor, aggregate.schema, aggregate.name, planned.index.used)
+                _note_index(cursor, aggregate, planned)
                 return planned.index is not None
             for statement in planned.before_lock:
                 _run(cursor, aggregate.name, statement)
             take_against_writers(cursor, planned.source)
             for statement in planned.after_lock:
                 _run(cursor, aggregate.name, statement)
+            _note_index(cursor, aggregate, planned)
             events.record(cursor, aggregate.schema, "install", aggregate.name, source=planned.source)
         return True
 
@@ -120,6 +122,11 @@ class _IndexMissing(Exception):
     def __init__(self, index: NeededIndex) -> None:
         super().__init__(index.name)
         self.index = index
+
+
+def _note_index(cursor: Cursor, aggregate: Kept, planned: Planned) -> None:
+    if planned.index is not None:
+        aggregates.note_index(cursor, aggregate.schema, aggregate.name, planned.index.used)
 
 
 def uninstall(engine: Engine, schema: str, name: str) -> None:
@@ -161,11 +168,7 @@ def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
                 f'aggregate "{aggregate.name}" is installed with another definition: {found.definition}.',
                 hint=f"Run: tally uninstall {aggregate.name}, then install and backfill it again.",
             )
-        index = None
-        if isinstance(aggregate, Ordered) and found.index is None:
-            shape, _, source = inspect(cursor, aggregate)
-            index = needed_index(cursor, aggregate, shape, source)
-        return Planned(aggregate.name, found.source or "", None, index=index)
+        return _missing(cursor, aggregate, found)
     shape, snapshot, source = inspect(cursor, aggregate)
     index = None
     if isinstance(aggregate, Ordered):
@@ -173,13 +176,33 @@ def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
         refuse_arrays(aggregate, snapshot.keys)
         refuse_taken_functions(cursor, aggregate)
         index = needed_index(cursor, aggregate, shape, source)
-        compiled = compile_ordered(aggregate.name, aggregate.schema, shape, snapshot, aggregate.ordering)
-    else:
-        compiled = compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
+    compiled = _compiled(aggregate, shape, snapshot)
     mirror = snapshot.mirror.table if snapshot.mirror is not None else None
     by = index.used if index is not None else None
     before = (catalog.FIXED_PATH, *compiled.objects, *aggregates.registration(aggregate, source.name, mirror, by))
     return Planned(aggregate.name, source.name, compiled, before, compiled.triggers, index)
+
+
+def _missing(cursor: Cursor, aggregate: Kept, found: Installed) -> Planned:
+    """What an installed aggregate lacks: its index, or the triggers that a rollback took off."""
+    lacks_index = isinstance(aggregate, Ordered) and found.index is None
+    is_captured = aggregates.is_captured(cursor, aggregate.schema, aggregate.name)
+    if found.source is None or (is_captured and not lacks_index):
+        return Planned(aggregate.name, found.source or "", None)
+    shape, snapshot, source = inspect(cursor, aggregate)
+    index = None
+    if lacks_index and isinstance(aggregate, Ordered):
+        index = needed_index(cursor, aggregate, shape, source)
+    if is_captured:
+        return Planned(aggregate.name, source.name, None, index=index)
+    compiled = _compiled(aggregate, shape, snapshot)
+    return Planned(aggregate.name, source.name, compiled, (catalog.FIXED_PATH,), compiled.triggers, index)
+
+
+def _compiled(aggregate: Kept, shape: Shape, snapshot: Snapshot) -> Compiled:
+    if isinstance(aggregate, Ordered):
+        return compile_ordered(aggregate.name, aggregate.schema, shape, snapshot, aggregate.ordering)
+    return compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
 
 
 def _run(cursor: Cursor, name: str, statement: Statement) -> None:

@@ -24,6 +24,8 @@ class AggregateStatus:
     an aggregate that is kept serves "direct" all the same: partitions that came or went, or, of an ordered one, a
     source that was truncated, written anew or restored since the last fold.
 
+    `rolled_back`: an operator keeps readers on the source until `tally resume`.
+
     Of an ordered one, `groups` are its buckets, counted, and `depth` is the number of their levels.
 
     Of a counter, `groups` are its keys and `backlog` its rows that no fold has seen; it has no source, and is "kept".
@@ -40,6 +42,7 @@ class AggregateStatus:
     is_current: bool
     uncounted: tuple[str, ...] = ()
     depth: int | None = None
+    rolled_back: bool = False
 
 
 def status(
@@ -67,7 +70,7 @@ def status(
                 "direct" if uncounted else installed.serving,
                 groups=groups, backlog=backlog, is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
-                depth=depth,
+                depth=depth, rolled_back=installed.rolled_back,
             )  # fmt: skip
         found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters})
     for name, aggregate in by_name.items():

@@ -11,7 +11,7 @@ from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import backfill, counters, folding, install, partitions, status, verify
+from tallystick.maintain import backfill, counters, folding, install, partitions, status, switch, verify
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Told
 from tallystick.maintain.counters import CounterCheck
 from tallystick.maintain.doctor import Finding, examine
@@ -20,6 +20,7 @@ from tallystick.maintain.install import Planned
 from tallystick.maintain.mirror import BATCH
 from tallystick.maintain.source_index import Told as Passing
 from tallystick.maintain.status import AggregateStatus
+from tallystick.maintain.switch import Resumed, RolledBack
 from tallystick.maintain.verify import VerifyReport
 
 _log = logging.getLogger(__name__)
@@ -110,6 +111,25 @@ class Tally(Registry):
             for each in self._with_direct(only)
         ]
 
+    def rollback(
+        self, engine: Engine, *, only: Sequence[str] | None = None, stop_maintenance: bool = False
+    ) -> list[RolledBack]:
+        """Put all readers on the source at once, waiting for nobody, until `resume`. Triggers and folds go on.
+
+        Counters have no switch: they are left out, and refused if named.
+
+        Args:
+            stop_maintenance: take the triggers off the sources too, so that nothing is kept any more.
+        Raises:
+            UsageError: a counter is named; nothing was done.
+        """
+        names = self._switched(only)
+        return [switch.rollback(engine, self.schema, name, stop_maintenance=stop_maintenance) for name in names]
+
+    def resume(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[Resumed]:
+        """Verify aggregates that were rolled back, and put readers on the kept half of those that are exact."""
+        return [switch.resume(engine, self.schema, name) for name in self._switched(only)]
+
     def check_counter(self, engine: Engine, name: str, keys: Sequence[str] | None = None) -> list[CounterCheck]:
         """Lay a counter beside its direct query in one snapshot: all keys that differ, or those asked for."""
         return counters.checks(engine, self.schema, name, keys)
@@ -136,6 +156,11 @@ class Tally(Registry):
     def _with_direct(self, only: Sequence[str] | None) -> list[Kept | Counter]:
         chosen = self._chosen(only)
         return [each for each in chosen if only or not isinstance(each, Counter) or each.definition is not None]
+
+    def _switched(self, only: Sequence[str] | None) -> list[str]:
+        chosen = self._chosen(only)
+        switch.refuse_counters(each.name for each in chosen if only and isinstance(each, Counter))
+        return [each.name for each in chosen if not isinstance(each, Counter)]
 
     def _chosen(self, only: Sequence[str] | None) -> list[Kept | Counter]:
         if isinstance(only, str):

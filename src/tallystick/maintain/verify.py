@@ -15,7 +15,8 @@ from tallystick.compiler.text import column, comma, fill, filtered, literal
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.store import aggregates, partitions
-from tallystick.store.connection import transaction
+from tallystick.store.aggregates import Installed
+from tallystick.store.connection import Cursor, transaction
 
 SHOWN = 10
 
@@ -60,15 +61,19 @@ def verify(engine: Engine, schema: str, name: str) -> VerifyReport:
     Raises:
         NotInstalled: there is no such aggregate.
     """
-    started = time.perf_counter()
     with transaction(engine, snapshot=True, read_only=True) as cursor:
-        found = aggregates.get(cursor, schema, name)
-        if found.phase == "building" or partitions.differences(cursor, schema, found):
-            status = "building" if found.phase == "building" else "uncounted"
-            return VerifyReport(name, 0, 0, (), status, time.perf_counter() - started)
-        shape = shape_of(name, found.definition)
-        compared = _buckets(schema, name, shape) if found.ordering is not None else _comparison(schema, name, shape)
-        groups, drifted, first = cursor.execute(compared).fetchall()[0]
+        return compare(cursor, schema, aggregates.get(cursor, schema, name))
+
+
+def compare(cursor: Cursor, schema: str, found: Installed) -> VerifyReport:
+    """The same within a transaction that has one snapshot."""
+    name, started = found.name, time.perf_counter()
+    if found.phase == "building" or partitions.differences(cursor, schema, found):
+        status = "building" if found.phase == "building" else "uncounted"
+        return VerifyReport(name, 0, 0, (), status, time.perf_counter() - started)
+    shape = shape_of(name, found.definition)
+    compared = _buckets(schema, name, shape) if found.ordering is not None else _comparison(schema, name, shape)
+    groups, drifted, first = cursor.execute(compared).fetchall()[0]
     drifts = tuple(Drift(*(_loaded(part) for part in drift)) for drift in first or [])
     status = "drift" if drifted else "exact"
     return VerifyReport(name, groups, drifted, drifts, status, time.perf_counter() - started, found.unit)

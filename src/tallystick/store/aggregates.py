@@ -11,7 +11,7 @@ from tallystick.compiler.text import Statement, comma, fill, literal
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept, Ordered, Ordering
 from tallystick.errors import InstallError, NotInstalled
-from tallystick.store.catalog import qualified, relation_exists, schema_objects
+from tallystick.store.catalog import calling, qualified, relation_exists, schema_objects
 from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import schema_script
 
@@ -23,7 +23,7 @@ class Installed:
     """An aggregate as the database knows it.
 
     `source` is None if the table is gone; `mirror` is the parent's name. An ordered one has its `ordering`, and the
-    name of the source's `index` that it walks along.
+    name of the source's `index` that it walks along. `rolled_back`: an operator keeps readers on the source.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Installed:
     generated: str | None
     ordering: str | None
     index: str | None
+    rolled_back: bool
 
     @property
     def is_complete(self) -> bool:
@@ -113,7 +114,7 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
             " CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, a.phase, a.serving,"
             " coalesce(c.relkind = 'p', false), a.mirror::text, a.generated, a.ordering,"
             " (SELECT format('%I.%I', n.nspname, i.relname) FROM pg_catalog.pg_index JOIN pg_catalog.pg_class AS i"
-            " ON i.oid = indexrelid WHERE indrelid = a.source AND i.relname = a.index)"
+            " ON i.oid = indexrelid WHERE indrelid = a.source AND i.relname = a.index), a.rolled_back"
             " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
             " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,
@@ -195,17 +196,55 @@ def build(cursor: Cursor, schema: str, name: str, generated: str | None) -> None
 
 
 def serve_kept(cursor: Cursor, schema: str, name: str, generated: str | None) -> None:
-    """Mark an aggregate as complete and let its readers use the kept half.
+    """Mark an aggregate as complete and let its readers use the kept half, unless an operator has rolled it back.
 
     Args:
         generated: how the used columns that are generated are computed now.
+    Raises:
+        InstallError: no trigger captures the source's changes.
     """
+    refuse_uncaptured(cursor, schema, name)
     statement = fill(
-        "UPDATE {aggregate} SET phase = 'kept', serving = 'kept', generated = {generated},"
-        " backfilled_at = clock_timestamp() WHERE name = {name}",
+        "UPDATE {aggregate} SET phase = 'kept', serving = CASE WHEN rolled_back THEN 'direct' ELSE 'kept' END,"
+        " generated = {generated}, backfilled_at = clock_timestamp() WHERE name = {name}",
         aggregate=Identifier(schema, "aggregate"), generated=literal(generated), name=literal(name),
     )  # fmt: skip
     cursor.execute(statement)
+
+
+def serve_direct(cursor: Cursor, schema: str, name: str) -> None:
+    """Put all readers on the source until `end_rollback`, whatever else happens to the aggregate."""
+    cursor.execute(
+        _fill("UPDATE {aggregate} SET serving = 'direct', rolled_back = true WHERE name = {name}", schema, name)
+    )
+
+
+def end_rollback(cursor: Cursor, schema: str, name: str) -> None:
+    """Let readers use the kept half again. Whoever changed the row since the snapshot makes this fail with 40001."""
+    cursor.execute(
+        _fill("UPDATE {aggregate} SET serving = 'kept', rolled_back = false WHERE name = {name}", schema, name)
+    )
+
+
+def give_up_state(cursor: Cursor, schema: str, name: str) -> None:
+    """Nothing keeps the state up to date any more: it has to be backfilled."""
+    cursor.execute(
+        _fill("UPDATE {aggregate} SET phase = 'building', serving = 'direct' WHERE name = {name}", schema, name)
+    )
+
+
+def is_captured(cursor: Cursor, schema: str, name: str) -> bool:
+    """Whether row triggers capture the source's changes; triggers come and go all together."""
+    return bool(calling(cursor, schema, [internal_name(name, "change")]))
+
+
+def refuse_uncaptured(cursor: Cursor, schema: str, name: str) -> None:
+    """Raise InstallError where nothing captures the source's changes."""
+    if not is_captured(cursor, schema, name):
+        raise InstallError(
+            f'aggregate "{name}": its triggers are off, so changes of its source are not captured.',
+            hint=f"Run: tally install {name} && tally backfill {name}",
+        )
 
 
 def remove(cursor: Cursor, schema: str, name: str) -> None:

@@ -27,12 +27,14 @@ CREATE TABLE {schema}.aggregate (
     generated text,
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
+    rolled_back boolean NOT NULL DEFAULT false,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     backfilled_at timestamptz,
-    CHECK (serving = 'direct' OR phase = 'kept')
+    CHECK (serving = 'direct' OR (phase = 'kept' AND NOT rolled_back))
 );
 COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
 COMMENT ON COLUMN {schema}.aggregate.backfilled_at IS 'when a backfill ended last; NULL before the first';
+COMMENT ON COLUMN {schema}.aggregate.rolled_back IS 'an operator keeps readers on the source, until resume';
 COMMENT ON COLUMN {schema}.aggregate.index IS 'name of an index of the source; restored before it, and kept by REINDEX';
 
 CREATE TABLE {schema}.reset (
