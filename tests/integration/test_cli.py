@@ -186,7 +186,7 @@ def test_drift_is_shown_and_ends_with_1(kept: psycopg.Connection[tuple[Any, ...]
     assert "by_region: DRIFT in 2 of 5 groups" in shown.out
     assert "by_day: exact" in shown.out
     assert [part in shown.out for part in ("region r1", "139", "140", "region NULL", "no such group")] == [True] * 5
-    assert "1 of 2 aggregates drift. Recompute: tally backfill by_region" in shown.err
+    assert "1 of 2 aggregates drift. Run: tally repair by_region" in shown.err
 
     found = tally("verify", "by_region", "--json")
     assert (found.code, found.json["exact"]) == (1, False)

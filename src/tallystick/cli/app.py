@@ -16,7 +16,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 from typer.exceptions import TyperException
 
-from tallystick.cli import bench, counter, demo, inspection, lifecycle, starter, switching
+from tallystick.cli import bench, checking, counter, demo, inspection, lifecycle, starter, switching
 from tallystick.cli.output import Output
 from tallystick.errors import ServerUnavailable, TallyError, UsageError
 
@@ -47,6 +47,7 @@ demo.add_to(app)
 starter.add_to(app)
 lifecycle.add_to(app)
 inspection.add_to(app)
+checking.add_to(app)
 switching.add_to(app)
 counter.add_to(app)
 bench.add_to(app)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composable, Composed
 
-from tallystick.compiler.buckets import Buckets
+from tallystick.compiler.buckets import Buckets, numbered
 from tallystick.compiler.read_function import SETTINGS
 from tallystick.compiler.runs import rows
-from tallystick.compiler.text import Statement, comma, conjunction, dollar_quoted, fill, private
+from tallystick.compiler.text import Statement, comma, conjunction, dollar_quoted, fill, literal, private
 
 
 def check_function(buckets: Buckets) -> Iterator[Statement]:
-    """`x__check()`: one row for each bucket: level, its place, and its totals, kept and direct.
+    """`x__check(behind, upto)`: one row for each bucket: level, its place, and its totals, kept and direct.
 
+    Arguments: NULL, or the level and place of a bucket as text; of those in their order, what is checked lies behind
+    the first and not behind the second.
     A bucket of level 1 is compared with its items, one of a level above with the buckets below it. Behind the last
     place nothing is kept, so nothing can differ there; nor does after a TRUNCATE, until the next fold.
     """
@@ -45,7 +47,7 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         "\n#variable_conflict use_column\nDECLARE\n{places}  one record;\n{declared}BEGIN\n"
         "  IF NOT ({valid}) THEN\n    RETURN;\n  END IF;\n"
         "  FOR one IN SELECT b.*, {waiting_names} FROM {table} AS b LEFT JOIN {waiting} AS w\n"
-        "    ON b.level = 1 AND w.place = b.ctid ORDER BY b.level, {by}\n"
+        "    ON b.level = 1 AND w.place = b.ctid WHERE {within} ORDER BY b.level, {by}\n"
         "  LOOP\n"
         "{before}    IF one.level = 1 THEN\n{first_item}{last_item}"
         "      IF {begin1} IS NULL OR {end1} IS NULL OR {crossed} THEN\n        {nothing};\n"
@@ -60,7 +62,7 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         places=order.declarations("lo", "fr", "to"), valid=conjunction([layout.alive(), buckets.has_files()]),
         declared=SQL("").join(declared),
         waiting_names=comma(fill("w.{n} AS waiting_{n}", n=name) for name in names), table=buckets.table,
-        waiting=waiting, by=comma(fill("b.{k}", k=name) for name in buckets.columns),
+        waiting=waiting, within=_within(buckets), by=comma(fill("b.{k}", k=name) for name in buckets.columns),
         before=buckets.seek_place(low, SQL("one.level"), namespace, place, after=False, backwards=True),
         begin1=begin[0], end1=end[0],
         first_item=buckets.seek_item(begin, namespace, low, after=False),
@@ -73,9 +75,28 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
     yield Statement(
         "every bucket beside what it stands for",
         fill(
-            "CREATE FUNCTION {f}() RETURNS TABLE (height integer, place text[], kept numeric[], direct numeric[])"
+            "CREATE FUNCTION {f}(text[] DEFAULT NULL, text[] DEFAULT NULL)\n"
+            "RETURNS TABLE (height integer, place text[], kept numeric[], direct numeric[])"
             " LANGUAGE plpgsql STABLE {settings}\nAS {body}",
             f=layout.object("check"), settings=SETTINGS, body=dollar_quoted(text),
         ),
     )  # fmt: skip
     yield private([layout.object("check")])
+
+
+def _within(buckets: Buckets) -> Composed:
+    """The bucket `b` lies behind the first argument and not behind the second, where these are given."""
+    one = comma([SQL("b.level"), *(fill("b.{k}", k=name) for name in buckets.columns)])
+
+    def beyond(argument: SQL) -> Composed:
+        given: list[Composable] = [fill("({a})[1]::smallint", a=argument)]
+        for index, name in enumerate(buckets.columns, start=2):
+            value = fill("({a})[{i}]::{t}", a=argument, i=literal(index), t=buckets.order.type_of(name))
+            given.append(buckets.order.collated(name, value))
+        return fill("record_gt(ROW({one}), ROW({given}))", one=one, given=comma(given))
+
+    behind, upto = numbered(1, 2)
+    return fill(
+        "({behind} IS NULL OR {is_behind}) AND ({upto} IS NULL OR NOT {is_beyond})",
+        behind=behind, is_behind=beyond(behind), upto=upto, is_beyond=beyond(upto),
+    )  # fmt: skip

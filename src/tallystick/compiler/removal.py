@@ -100,7 +100,7 @@ def removal_statements(
     yield from functions[-len(UNDER_VIEWS) :]
     for table in table_names(name, shape):
         yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))
-    for own in ("reset", "watermark", "partition"):
+    for own in ("reset", "watermark", "partition", "audit"):
         yield Statement(
             f"its rows in {own}",
             fill("DELETE FROM {t} WHERE aggregate = {n}", t=Identifier(schema, own), n=literal(name)),

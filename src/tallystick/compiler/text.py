@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -64,6 +64,13 @@ def dollar_quoted(body: Composed) -> Composed:
 
 def literal(value: str | int | None) -> Literal:
     return Literal(value)
+
+
+def text_array(values: Sequence[str | None] | None) -> Composed:
+    """An array of text, or NULL."""
+    if values is None:
+        return Composed([SQL("NULL::text[]")])
+    return fill("ARRAY[{values}]::text[]", values=comma(literal(value) for value in values))
 
 
 NO_SQL = SQL("")

@@ -11,7 +11,7 @@ from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import backfill, counters, folding, install, partitions, status, switch, verify
+from tallystick.maintain import audit, backfill, counters, folding, install, partitions, status, switch, verify
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Told
 from tallystick.maintain.counters import CounterCheck
 from tallystick.maintain.doctor import Finding, examine
@@ -104,12 +104,17 @@ class Tally(Registry):
             for each in self._chosen(only)
         ]
 
-    def verify(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[VerifyReport]:
-        """Compare kept and direct, each aggregate in one snapshot; counters without a direct query only if named."""
-        return [
-            (counters.verify if isinstance(each, Counter) else verify.verify)(engine, self.schema, each.name)
-            for each in self._with_direct(only)
-        ]
+    def verify(
+        self, engine: Engine, *, only: Sequence[str] | None = None, sample: int | None = None, rolling: bool = False
+    ) -> list[VerifyReport]:
+        """Compare kept and direct, each aggregate in one snapshot; counters without a direct query only if named.
+
+        Args:
+            sample: compare so many groups, or buckets of an ordered aggregate, taken at random. Counters are compared
+                whole.
+            rolling: chunk by chunk, each in a short snapshot of its own, going on where an interrupted pass was left.
+        """
+        return [self._verify(engine, each, sample, rolling=rolling) for each in self._with_direct(only)]
 
     def rollback(
         self, engine: Engine, *, only: Sequence[str] | None = None, stop_maintenance: bool = False
@@ -152,6 +157,13 @@ class Tally(Registry):
         for each in chosen:
             (counters.uninstall if isinstance(each, Counter) else install.uninstall)(engine, self.schema, each.name)
         return [each.name for each in chosen]
+
+    def _verify(self, engine: Engine, each: Kept | Counter, sample: int | None, *, rolling: bool) -> VerifyReport:
+        if isinstance(each, Counter):
+            return counters.verify(engine, self.schema, each.name)
+        if rolling:
+            return audit.verify_rolling(engine, self.schema, each.name)
+        return verify.verify(engine, self.schema, each.name, sample=sample)
 
     def _with_direct(self, only: Sequence[str] | None) -> list[Kept | Counter]:
         chosen = self._chosen(only)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.text import column, comma, fill, filtered, literal
+from tallystick.compiler.text import column, comma, fill, filtered, literal, text_array
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
+from tallystick.maintain.parts import WHOLE, Part, Places
 from tallystick.store import aggregates, partitions
 from tallystick.store.aggregates import Installed
-from tallystick.store.connection import Cursor, transaction
+from tallystick.store.connection import Cursor, lift_timeouts, one_row, spell_plainly, transaction
 
 SHOWN = 10
 
@@ -28,6 +30,13 @@ class Drift:
     group: dict[str, Any]
     kept: dict[str, Any] | None
     direct: dict[str, Any] | None
+
+    @property
+    def diff(self) -> dict[str, Any]:
+        """Of each measure that differs, kept less direct; None where that is no number."""
+        kept, direct = self.kept or {}, self.direct or {}
+        names = [name for name in kept or direct if kept.get(name, self) != direct.get(name, self)]
+        return {name: _less(kept.get(name), direct.get(name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +62,65 @@ class VerifyReport:
         return self.status == "exact"
 
 
-def verify(engine: Engine, schema: str, name: str) -> VerifyReport:
+def verify(engine: Engine, schema: str, name: str, *, sample: int | None = None) -> VerifyReport:
     """Compare kept and direct, every row both ways, by the types' own equality, in one snapshot.
 
     Usable beside writers: both halves see the same transactions.
 
+    Args:
+        sample: so many groups, or buckets, taken at random, each with what lies between it and the one before it.
     Raises:
         NotInstalled: there is no such aggregate.
     """
     with transaction(engine, snapshot=True, read_only=True) as cursor:
-        return compare(cursor, schema, aggregates.get(cursor, schema, name))
+        lift_timeouts(cursor)
+        found = aggregates.get(cursor, schema, name)
+        if sample is None:
+            return compare(cursor, schema, found)
+        spell_plainly(cursor)
+        places = Places(cursor, schema, found)
+        parts = [compare(cursor, schema, found, part) for part in places.sample(cursor, sample)]
+        return total(parts)
 
 
-def compare(cursor: Cursor, schema: str, found: Installed) -> VerifyReport:
-    """The same within a transaction that has one snapshot."""
+def compare(
+    cursor: Cursor, schema: str, found: Installed, part: Part = WHOLE, *, shown: int | None = SHOWN
+) -> VerifyReport:
+    """The same within a transaction that has one snapshot.
+
+    Args:
+        part: what is compared; of one that is not the whole, the transaction spells values plainly.
+        shown: how many that drift are reported, all of them if None.
+    """
     name, started = found.name, time.perf_counter()
     if found.phase == "building" or partitions.differences(cursor, schema, found):
         status = "building" if found.phase == "building" else "uncounted"
-        return VerifyReport(name, 0, 0, (), status, time.perf_counter() - started)
+        return VerifyReport(name, 0, 0, (), status, time.perf_counter() - started, found.unit)
     shape = shape_of(name, found.definition)
-    compared = _buckets(schema, name, shape) if found.ordering is not None else _comparison(schema, name, shape)
-    groups, drifted, first = cursor.execute(compared).fetchall()[0]
+    if found.ordering is not None:
+        compared = _buckets(schema, name, shape, part, shown)
+    else:
+        names = [Identifier(key.name) for key in shape.keys]
+        within = Places(cursor, schema, found).within(names, part) if part != WHOLE else SQL("true")
+        compared = _comparison(schema, name, shape, within, shown)
+    groups, drifted, first = one_row(cursor.execute(compared))
     drifts = tuple(Drift(*(_loaded(part) for part in drift)) for drift in first or [])
     status = "drift" if drifted else "exact"
     return VerifyReport(name, groups, drifted, drifts, status, time.perf_counter() - started, found.unit)
 
 
-def _comparison(schema: str, name: str, shape: Shape) -> Composed:
+def total(reports: Sequence[VerifyReport]) -> VerifyReport:
+    """What reports of parts of one aggregate come to; there is at least one."""
+    drifts = tuple(drift for report in reports for drift in report.first)[:SHOWN]
+    status = next((report.status for report in reports if not report.is_exact), "exact")
+    return replace(
+        reports[0], groups=sum(report.groups for report in reports),
+        drifted=sum(report.drifted for report in reports), first=drifts, status=status,
+        elapsed_s=sum(report.elapsed_s for report in reports),
+    )  # fmt: skip
+
+
+def _comparison(schema: str, name: str, shape: Shape, within: Composable, shown: int | None) -> Composed:
     """Each half is read once: rows that both have cancel out, and what is left drifts. Columns go by position."""
     keys = [(column("k", i), key.name) for i, key in enumerate(shape.keys, start=1)]
     measures = [(column("m", i), measure.name) for i, measure in enumerate(shape.measures, start=1)]
@@ -89,22 +130,23 @@ def _comparison(schema: str, name: str, shape: Shape) -> Composed:
     measured = fill("json_agg({row})", row=_as_json(measures))
     return fill(
         "WITH side AS MATERIALIZED (SELECT {positions}, sum(half) AS half FROM"
-        " (SELECT 1 AS half, {named} FROM {kept} UNION ALL SELECT -1, {named} FROM {direct}) AS b"
+        " (SELECT 1 AS half, {named} FROM {kept} WHERE {within} UNION ALL"
+        " SELECT -1, {named} FROM {direct} WHERE {within}) AS b"
         " GROUP BY {positions}),\n"
         "odd AS (SELECT {key}::text AS k, ({kept_side} -> 0)::text AS kept, ({direct_side} -> 0)::text AS direct"
         " FROM side WHERE half <> 0 {group_by} HAVING count(*) > 0 {order_by})\n"
         "SELECT (SELECT coalesce(sum(greatest(1, -half)) FILTER (WHERE half <= 0), 0) FROM side)::bigint,"
         " (SELECT count(*) FROM odd),"
         " (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
-        positions=positions, named=named, key=_as_json(keys),
+        positions=positions, named=named, within=within, key=_as_json(keys),
         kept_side=filtered(measured, SQL("half > 0")), direct_side=filtered(measured, SQL("half < 0")),
         kept=Identifier(schema, internal_name(name, "kept")), direct=Identifier(schema, internal_name(name, "direct")),
         group_by=fill("GROUP BY {group}", group=group) if keys else SQL(""),
-        order_by=fill("ORDER BY {group}", group=group) if keys else SQL(""), n=literal(SHOWN),
+        order_by=fill("ORDER BY {group}", group=group) if keys else SQL(""), n=_limit(shown),
     )  # fmt: skip
 
 
-def _buckets(schema: str, name: str, shape: Shape) -> Composed:
+def _buckets(schema: str, name: str, shape: Shape, part: Part, shown: int | None) -> Composed:
     """Every bucket beside the items that it stands for; what is not kept in buckets is read from the source anyway."""
     keys = comma(
         fill("place[{i}] AS {own}", i=literal(index), own=Identifier(key.name))
@@ -112,12 +154,13 @@ def _buckets(schema: str, name: str, shape: Shape) -> Composed:
     )
     group = fill("(SELECT row_to_json(o.*) FROM (SELECT height AS level, {keys}) AS o)", keys=keys)
     return fill(
-        "WITH side AS MATERIALIZED (SELECT * FROM {check}()),"
+        "WITH side AS MATERIALIZED (SELECT * FROM {check}({behind}, {upto})),"
         " odd AS (SELECT {group}::text AS k, json_build_object('totals', kept)::text AS kept,"
         " json_build_object('totals', direct)::text AS direct FROM side WHERE kept <> direct)\n"
         "SELECT (SELECT count(*) FROM side), (SELECT count(*) FROM odd),"
         " (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
-        check=Identifier(schema, internal_name(name, "check")), group=group, n=literal(SHOWN),
+        check=Identifier(schema, internal_name(name, "check")), group=group, behind=text_array(part.behind),
+        upto=text_array(part.upto), n=_limit(shown),
     )  # fmt: skip
 
 
@@ -128,3 +171,15 @@ def _as_json(columns: list[tuple[SQL, str]]) -> Composed:
 
 def _loaded(text: str | None) -> Any:
     return None if text is None else json.loads(text, parse_float=Decimal)
+
+
+def _limit(shown: int | None) -> Composable:
+    return SQL("ALL") if shown is None else literal(shown)
+
+
+def _less(kept: Any, direct: Any) -> Any:
+    """The difference of two numbers, or of each two; None where there are no two."""
+    if isinstance(kept, list) and isinstance(direct, list):
+        return [_less(*pair) for pair in zip(kept, direct, strict=True)]
+    are_numbers = all(isinstance(value, int | Decimal) and not isinstance(value, bool) for value in (kept, direct))
+    return kept - direct if are_numbers else None

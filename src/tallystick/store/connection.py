@@ -93,6 +93,13 @@ def lift_timeouts(cursor: Cursor) -> None:
     )
 
 
+def spell_plainly(cursor: Cursor) -> None:
+    """Values as text are spelled alike, and read back as what they were, whatever the session's settings."""
+    cursor.execute(
+        "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1"
+    )
+
+
 def plan_anew(cursor: Cursor) -> None:
     """Forget this session's plans: PostgreSQL 18 keeps those of SQL functions.
 

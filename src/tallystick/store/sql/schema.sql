@@ -69,6 +69,23 @@ CREATE TABLE {schema}.partition (
 );
 COMMENT ON TABLE {schema}.partition IS 'tallystick: partitions that are counted; xmin of their rows in pg_inherits';
 
+-- Two passes may be under way: that of the workers, which never ends, and one that was asked for.
+CREATE TABLE {schema}.audit (
+    aggregate text NOT NULL,
+    pass text NOT NULL CHECK (pass IN ('worker', 'asked')),
+    position text[],
+    groups bigint NOT NULL,
+    drifted bigint NOT NULL,
+    passes bigint NOT NULL,
+    size bigint NOT NULL,
+    verified_at timestamptz NOT NULL,
+    PRIMARY KEY (aggregate, pass)
+);
+COMMENT ON TABLE {schema}.audit IS 'tallystick: how far each aggregate has been verified chunk by chunk';
+COMMENT ON COLUMN {schema}.audit.position IS 'last group key, or level and place, of the last chunk; NULL between passes';
+COMMENT ON COLUMN {schema}.audit.groups IS 'verified in this pass, or the last one; so is drifted';
+COMMENT ON COLUMN {schema}.audit.size IS 'groups, or buckets, of the next chunk, about';
+
 CREATE TABLE {schema}.event (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -1,0 +1,108 @@
+"""verify."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tallystick.cli.output import Output, Steps, seconds, shown
+from tallystick.cli.target import App, Dsn, Json, Names, Schema, Target, opened
+from tallystick.errors import UsageError
+from tallystick.maintain import counters
+from tallystick.maintain import verify as verifying
+from tallystick.maintain.audit import AuditStep, verify_rolling
+from tallystick.maintain.verify import VerifyReport
+
+NO_GROUP = "no such group"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(verify)
+
+
+def verify(
+    names: Names = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Compare so many groups or buckets, taken at random.")
+    ] = None,
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="Chunk by chunk, each in a snapshot of its own; Ctrl-C, and it goes on.")
+    ] = False,
+    dsn: Dsn = None,
+    app: App = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Compare kept and direct answers, each aggregate in one snapshot, beside writers. Exit code 1 on drift."""
+    output = Output(as_json=as_json)
+    if sample is not None and rolling:
+        raise UsageError("--sample and --rolling exclude each other.", hint="A rolling pass compares everything.")
+    found: list[VerifyReport] = []
+    with opened(dsn, app, schema, output) as target:
+        chosen = target.comparable_names(names)
+        known = target.installed_counters()
+        with output.steps(len(chosen)) as steps:
+            for name in chosen:
+                steps.begin(f"verifying {name}")
+                if name in known:
+                    report = counters.verify(target.engine, target.schema, name)
+                elif rolling:
+                    report = _rolling(target, name, steps)
+                else:
+                    report = verifying.verify(target.engine, target.schema, name, sample=sample)
+                found.append(report)
+                steps.done(_verdict(report))
+    output.json({"exact": all(each.is_exact for each in found), "aggregates": [_report(each) for each in found]})
+    for each in found:
+        if each.first and not as_json:
+            _drifts(output, each)
+    drifting = [each.aggregate for each in found if each.status == "drift"]
+    if drifting:
+        again = f"tally repair {' '.join(drifting)}{target.options}"
+        output.note(f"{len(drifting)} of {len(found)} aggregates drift. Run: {again}")
+    return 1 if drifting else 0
+
+
+def _rolling(target: Target, name: str, steps: Steps) -> VerifyReport:
+    def told(step: AuditStep) -> None:
+        steps.begin(f"verifying {name}: {step.groups:,} {step.report.unit}")
+
+    return verify_rolling(target.engine, target.schema, name, progress=told)
+
+
+def _verdict(report: VerifyReport) -> str:
+    name, took = report.aggregate, seconds(report.elapsed_s)
+    if report.status == "building":
+        return f"{name}: not backfilled yet, answers from its source"
+    if report.status == "uncounted":
+        return f"{name}: its partitions are not those that are counted, answers from its source: see tally status"
+    if report.is_exact:
+        return f"{name}: exact, {report.groups:,} {report.unit} in {took}"
+    return f"{name}: DRIFT in {report.drifted:,} of {report.groups:,} {report.unit}, found in {took}"
+
+
+def _report(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "name": report.aggregate,
+        "status": report.status,
+        "groups": report.groups,
+        "drifted": report.drifted,
+        "first": [
+            {"group": each.group, "kept": each.kept, "direct": each.direct, "diff": each.diff} for each in report.first
+        ],
+        "elapsed_s": report.elapsed_s,
+    }
+
+
+def _drifts(output: Output, report: VerifyReport) -> None:
+    """One line for each measure that differs."""
+    rows = []
+    for drift in report.first:
+        group = ", ".join(f"{key} {shown(value)}" for key, value in drift.group.items()) or "all"
+        for measure, diff in drift.diff.items():
+            halves = (shown(half[measure]) if half is not None else NO_GROUP for half in (drift.kept, drift.direct))
+            rows.append([group, measure, *halves, "" if diff is None else shown(diff)])
+    shown_groups = f"first {len(report.first)} of {report.drifted:,}" if report.drifted > len(report.first) else "all"
+    title = f"{report.aggregate}: drifting {report.unit} ({shown_groups})"
+    output.table(title, ["group", "measure", "kept", "direct", "diff"], rows, right=["kept", "direct", "diff"])
