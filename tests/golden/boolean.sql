@@ -239,6 +239,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."boolean__fold", "tally"."boolean__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."boolean__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("chat_id")::integer AS k1, "all_ok" AS y1, "any_large" AS y2 FROM "tally"."boolean__kept" UNION ALL SELECT -1, ("chat_id")::integer AS k1, "all_ok" AS y1, "any_large" AS y2 FROM "tally"."boolean__direct") AS b GROUP BY k1, y1, y2 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n, a1, a2, a3, a4 FROM "tally"."boolean__state" UNION ALL SELECT k1, n, a1, a2, a3, a4 FROM "tally"."boolean__delta" UNION ALL SELECT k1, - count(*), - count(*) FILTER (WHERE x1 IS NOT NULL), - count(*) FILTER (WHERE x1), - count(*) FILTER (WHERE x2 IS NOT NULL), - count(*) FILTER (WHERE x2) FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0 OR coalesce(sum(a1), 0) <> 0 OR coalesce(sum(a2), 0) <> 0 OR coalesce(sum(a3), 0) <> 0 OR coalesce(sum(a4), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."boolean__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."boolean__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  state_counted AS (INSERT INTO "tally"."boolean__state" (k1, n, a1, a2, a3, a4) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x1), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(count(*) FILTER (WHERE x2), 0) FROM (SELECT r.* FROM (SELECT chat_id AS k1, (ok)::boolean AS x1, ((size > 10))::boolean AS x2 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."boolean__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."boolean__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

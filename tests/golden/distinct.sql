@@ -262,6 +262,24 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."distinct__fold", "tally"."distinct__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."distinct__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("chat_id")::integer AS k1, "kinds" AS y1, "events" AS y2 FROM "tally"."distinct__kept" UNION ALL SELECT -1, ("chat_id")::integer AS k1, "kinds" AS y1, "events" AS y2 FROM "tally"."distinct__direct") AS b GROUP BY k1, y1, y2 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n FROM "tally"."distinct__state" UNION ALL SELECT k1, n FROM "tally"."distinct__delta" WHERE facet = 0 UNION ALL SELECT k1, - count(*) FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, v1, n FROM "tally"."distinct__facet1" UNION ALL SELECT k1, v1, n FROM "tally"."distinct__delta" WHERE facet = 1 UNION ALL SELECT k1, x1, -1 FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE f1 AND x1 IS NOT NULL) AS b GROUP BY k1, v1 HAVING sum(n) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."distinct__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."distinct__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "facet1_gone" AS (DELETE FROM "tally"."distinct__facet1" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "facet1_counted" AS (INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, x1, count(*) FROM (SELECT r.* FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r WHERE f1 AND x1 IS NOT NULL GROUP BY k1, x1),
+  state_counted AS (INSERT INTO "tally"."distinct__state" (k1, n, c1) SELECT k1, count(*), count(DISTINCT x1) FILTER (WHERE f1) FROM (SELECT r.* FROM (SELECT chat_id AS k1, (kind)::text AS x1, (size > 0) AS f1 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."distinct__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."distinct__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

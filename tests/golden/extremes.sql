@@ -239,6 +239,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."extremes__fold", "tally"."extremes__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."extremes__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("chat_id")::integer AS k1, "first" AS y1, "largest" AS y2 FROM "tally"."extremes__kept" UNION ALL SELECT -1, ("chat_id")::integer AS k1, "first" AS y1, "largest" AS y2 FROM "tally"."extremes__direct") AS b GROUP BY k1, y1, y2 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n FROM "tally"."extremes__state" UNION ALL SELECT k1, n FROM "tally"."extremes__delta" UNION ALL SELECT k1, - count(*) FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."extremes__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."extremes__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  state_counted AS (INSERT INTO "tally"."extremes__state" (k1, n, m1, m2) SELECT k1, count(*), min(x1), max(x2) FILTER (WHERE f1) FROM (SELECT r.* FROM (SELECT chat_id AS k1, (at)::timestamp with time zone AS x1, (size)::integer AS x2, ok AS f1 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."extremes__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."extremes__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

@@ -233,6 +233,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."floating_point__fold", "tally"."floating_point__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."floating_point__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("chat_id")::integer AS k1, "mean" AS y1, "deviation" AS y2 FROM "tally"."floating_point__kept" UNION ALL SELECT -1, ("chat_id")::integer AS k1, "mean" AS y1, "deviation" AS y2 FROM "tally"."floating_point__direct") AS b GROUP BY k1, y1, y2 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n, a1, a2, a3, a4 FROM "tally"."floating_point__state" UNION ALL SELECT k1, n, a1, a2, a3, a4 FROM "tally"."floating_point__delta" UNION ALL SELECT k1, - count(*), - count(*) FILTER (WHERE x1 IS NOT NULL), - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), - sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0 OR coalesce(sum(a1), 0) <> 0 OR coalesce(sum(a2), 0) <> 0 OR coalesce(sum(a3), 0) <> 0 OR coalesce(sum(a4), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."floating_point__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."floating_point__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  state_counted AS (INSERT INTO "tally"."floating_point__state" (k1, n, a1, a2, a3, a4) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(sum(x1::numeric * x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0) FROM (SELECT r.* FROM (SELECT chat_id AS k1, ((rate)::text)::numeric AS x1 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."floating_point__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."floating_point__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

@@ -232,6 +232,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."nullable_keys__fold", "tally"."nullable_keys__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."nullable_keys__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, k2, hash_record_extended(ROW(k1, k2), 0) AS h FROM (
+    SELECT k1, k2 FROM (SELECT 1 AS half, ("chat_id")::integer AS k1, ("day")::timestamp without time zone AS k2, "sized" AS y1 FROM "tally"."nullable_keys__kept" UNION ALL SELECT -1, ("chat_id")::integer AS k1, ("day")::timestamp without time zone AS k2, "sized" AS y1 FROM "tally"."nullable_keys__direct") AS b GROUP BY k1, k2, y1 HAVING sum(half) <> 0
+    UNION ALL SELECT k1, k2 FROM (SELECT k1, k2, n, a1 FROM "tally"."nullable_keys__state" UNION ALL SELECT k1, k2, n, a1 FROM "tally"."nullable_keys__delta" UNION ALL SELECT k1, k2, - count(*), - count(*) FILTER (WHERE x1 IS NOT NULL) FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r GROUP BY k1, k2) AS b GROUP BY k1, k2 HAVING coalesce(sum(n), 0) <> 0 OR coalesce(sum(a1), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."nullable_keys__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1, r.k2), 0) = o.h AND record_eq(ROW(r.k1, r.k2), ROW(o.k1, o.k2))),
+  "delta_gone" AS (DELETE FROM "tally"."nullable_keys__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1, r.k2), 0) = o.h AND record_eq(ROW(r.k1, r.k2), ROW(o.k1, o.k2))),
+  state_counted AS (INSERT INTO "tally"."nullable_keys__state" (k1, k2, n, a1) SELECT k1, k2, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) FROM (SELECT r.* FROM (SELECT chat_id AS k1, date_trunc('day'::text, timezone('UTC'::text, at)) AS k2, (size)::integer AS x1 FROM app.event AS "event" WHERE (ok IS DISTINCT FROM false)) AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1, r.k2), 0) = o.h AND record_eq(ROW(r.k1, r.k2), ROW(o.k1, o.k2)))) AS r GROUP BY k1, k2 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."nullable_keys__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."nullable_keys__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

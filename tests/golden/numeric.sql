@@ -251,6 +251,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."numeric__fold", "tally"."numeric__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."numeric__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("chat_id")::integer AS k1, "mean" AS y1, "total" AS y2, "price" AS y3, "variance" AS y4 FROM "tally"."numeric__kept" UNION ALL SELECT -1, ("chat_id")::integer AS k1, "mean" AS y1, "total" AS y2, "price" AS y3, "variance" AS y4 FROM "tally"."numeric__direct") AS b GROUP BY k1, y1, y2, y3, y4 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM "tally"."numeric__state" UNION ALL SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM "tally"."numeric__delta" UNION ALL SELECT k1, - count(*), - count(*) FILTER (WHERE x1 IS NOT NULL), - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), - sum("tally".census(x1, true)), - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), - count(*) FILTER (WHERE x2 IS NOT NULL), - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric), - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)), - count(*) FILTER (WHERE x3 IS NOT NULL), - sum(x3), - sum(x3::numeric * x3) FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0 OR coalesce(sum(a1), 0) <> 0 OR coalesce(sum(a2), 0) <> 0 OR coalesce(sum(a3), 0) <> 0 OR coalesce(sum(a4), 0) <> 0 OR coalesce(sum(a5), 0) <> 0 OR coalesce(sum(a6), 0) <> 0 OR coalesce(sum(a7), 0) <> 0 OR coalesce(sum(a8), 0) <> 0 OR coalesce(sum(a9), 0) <> 0 OR coalesce(sum(a10), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."numeric__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."numeric__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  state_counted AS (INSERT INTO "tally"."numeric__state" (k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10) SELECT k1, count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x1, true)), 0), coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x2 IS NOT NULL), 0), coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric), 0), coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)), 0), coalesce(count(*) FILTER (WHERE x3 IS NOT NULL), 0), coalesce(sum(x3), 0), coalesce(sum(x3::numeric * x3), 0) FROM (SELECT r.* FROM (SELECT chat_id AS k1, (amount)::numeric AS x1, (price)::numeric AS x2, (size)::integer AS x3 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."numeric__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."numeric__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

@@ -179,6 +179,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."partitioned__fold", "tally"."partitioned__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."partitioned__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("region")::integer AS k1, "sales" AS y1, "greatest" AS y2 FROM "tally"."partitioned__kept" UNION ALL SELECT -1, ("region")::integer AS k1, "sales" AS y1, "greatest" AS y2 FROM "tally"."partitioned__direct") AS b GROUP BY k1, y1, y2 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n FROM "tally"."partitioned__state" UNION ALL SELECT k1, n FROM "tally"."partitioned__delta" UNION ALL SELECT k1, - count(*) FROM (SELECT region AS k1, (cents)::integer AS x1 FROM app.sale AS "sale") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."partitioned__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."partitioned__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  state_counted AS (INSERT INTO "tally"."partitioned__state" (k1, n, m1) SELECT k1, count(*), max(x1) FROM (SELECT r.* FROM (SELECT region AS k1, (cents)::integer AS x1 FROM app.sale AS "sale") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."partitioned__repair" FROM PUBLIC;
+
 -- counts a partition in, once; needs a REPEATABLE READ transaction, and nobody else who attaches or detaches
 CREATE FUNCTION "tally"."partitioned__adopt"(regclass) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 AS $tally$

@@ -236,6 +236,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."text_key__fold", "tally"."text_key__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."text_key__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT k1, hash_record_extended(ROW(k1), 0) AS h FROM (
+    SELECT k1 FROM (SELECT 1 AS half, ("kind")::text AS k1, "events" AS y1 FROM "tally"."text_key__kept" UNION ALL SELECT -1, ("kind")::text AS k1, "events" AS y1 FROM "tally"."text_key__direct") AS b GROUP BY k1, y1 HAVING sum(half) <> 0
+    UNION ALL SELECT k1 FROM (SELECT k1, n FROM "tally"."text_key__state" UNION ALL SELECT k1, n FROM "tally"."text_key__delta" UNION ALL SELECT k1, - count(*) FROM (SELECT kind AS k1 FROM app.event AS "event") AS r GROUP BY k1) AS b GROUP BY k1 HAVING coalesce(sum(n), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."text_key__state" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  "delta_gone" AS (DELETE FROM "tally"."text_key__delta" AS r USING odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1))),
+  state_counted AS (INSERT INTO "tally"."text_key__state" (narrow, k1, n) SELECT pg_column_size(ROW(k1)) < 2000, k1, count(*) FROM (SELECT r.* FROM (SELECT kind AS k1 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE hash_record_extended(ROW(r.k1), 0) = o.h AND record_eq(ROW(r.k1), ROW(o.k1)))) AS r GROUP BY k1 HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."text_key__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."text_key__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

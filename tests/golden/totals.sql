@@ -203,6 +203,21 @@ END;
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."totals__fold", "tally"."totals__rebuild" FROM PUBLIC;
 
+-- computes groups that are not what the source says anew; returns how many. Needs what rebuild needs
+CREATE FUNCTION "tally"."totals__repair"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
+  WITH odd AS MATERIALIZED (SELECT DISTINCT 0::bigint AS h FROM (
+    SELECT  FROM (SELECT 1 AS half, "events" AS y1, "bytes" AS y2 FROM "tally"."totals__kept" UNION ALL SELECT -1, "events" AS y1, "bytes" AS y2 FROM "tally"."totals__direct") AS b GROUP BY y1, y2 HAVING sum(half) <> 0
+    UNION ALL SELECT  FROM (SELECT n, a1, a2 FROM "tally"."totals__state" UNION ALL SELECT n, a1, a2 FROM "tally"."totals__delta" UNION ALL SELECT - count(*), - count(*) FILTER (WHERE x1 IS NOT NULL), - sum(x1) FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r) AS b HAVING coalesce(sum(n), 0) <> 0 OR coalesce(sum(a1), 0) <> 0 OR coalesce(sum(a2), 0) <> 0) AS f),
+  "state_gone" AS (DELETE FROM "tally"."totals__state" AS r USING odd AS o WHERE 0::bigint = o.h AND true),
+  "delta_gone" AS (DELETE FROM "tally"."totals__delta" AS r USING odd AS o WHERE 0::bigint = o.h AND true),
+  state_counted AS (INSERT INTO "tally"."totals__state" (n, a1, a2) SELECT count(*), coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), coalesce(sum(x1), 0) FROM (SELECT r.* FROM (SELECT (size)::integer AS x1 FROM app.event AS "event") AS r WHERE EXISTS (SELECT FROM odd AS o WHERE 0::bigint = o.h AND true)) AS r HAVING count(*) > 0)
+  SELECT count(*) FROM odd;
+END;
+
+-- for the owner alone
+REVOKE ALL ON FUNCTION "tally"."totals__repair" FROM PUBLIC;
+
 -- where a row stands
 CREATE FUNCTION "tally"."totals__place"(source_row app.event) RETURNS TABLE (p1 bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC SELECT (source_row)."id" AS p1; END;

@@ -1,4 +1,4 @@
-"""verify."""
+"""verify, repair."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from tallystick.cli.output import Output, Steps, seconds, shown
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, Target, opened
 from tallystick.errors import UsageError
 from tallystick.maintain import counters
+from tallystick.maintain import repair as repairing
 from tallystick.maintain import verify as verifying
 from tallystick.maintain.audit import AuditStep, verify_rolling
+from tallystick.maintain.repair import RepairResult
 from tallystick.maintain.verify import VerifyReport
 
 NO_GROUP = "no such group"
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(verify)
+    for command in (verify, repair):
+        app.command()(command)
 
 
 def verify(
@@ -64,6 +67,32 @@ def verify(
     return 1 if drifting else 0
 
 
+def repair(
+    names: Names = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be changed, and change nothing.")] = False,
+    dsn: Dsn = None,
+    app: App = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> None:
+    """Correct what differs from the source, in one snapshot, beside writers; nothing else is written."""
+    output = Output(as_json=as_json)
+    found: list[RepairResult] = []
+    with opened(dsn, app, schema, output) as target:
+        known = target.installed_counters()
+        repairing.refuse_counters(name for name in names or () if name in known)
+        chosen = [name for name in target.installed_names(names) if name not in known]
+        with output.steps(len(chosen)) as steps:
+            for name in chosen:
+                steps.begin(f"repairing {name}")
+                found.append(repairing.repair(target.engine, target.schema, name, dry_run=dry_run))
+                steps.done(_repaired(found[-1], dry_run=dry_run))
+    output.json({"dry_run": dry_run, "aggregates": [_as_dict(each) for each in found]})
+    for each in found:
+        if each.changes and not as_json:
+            _changes(output, each)
+
+
 def _rolling(target: Target, name: str, steps: Steps) -> VerifyReport:
     def told(step: AuditStep) -> None:
         steps.begin(f"verifying {name}: {step.groups:,} {step.report.unit}")
@@ -99,10 +128,38 @@ def _drifts(output: Output, report: VerifyReport) -> None:
     """One line for each measure that differs."""
     rows = []
     for drift in report.first:
-        group = ", ".join(f"{key} {shown(value)}" for key, value in drift.group.items()) or "all"
+        group = _group(drift.group)
         for measure, diff in drift.diff.items():
             halves = (shown(half[measure]) if half is not None else NO_GROUP for half in (drift.kept, drift.direct))
             rows.append([group, measure, *halves, "" if diff is None else shown(diff)])
     shown_groups = f"first {len(report.first)} of {report.drifted:,}" if report.drifted > len(report.first) else "all"
     title = f"{report.aggregate}: drifting {report.unit} ({shown_groups})"
     output.table(title, ["group", "measure", "kept", "direct", "diff"], rows, right=["kept", "direct", "diff"])
+
+
+def _repaired(result: RepairResult, *, dry_run: bool) -> str:
+    took = seconds(result.elapsed_s)
+    if not result.groups:
+        return f"{result.aggregate}: nothing to repair, found in {took}"
+    done = "would be written anew" if dry_run else "written anew"
+    return f"{result.aggregate}: {result.groups:,} {result.unit} {done} in {took}"
+
+
+def _as_dict(result: RepairResult) -> dict[str, Any]:
+    return {
+        "name": result.aggregate,
+        "groups": result.groups,
+        "changes": [
+            {"group": each.group, "measure": each.measure, "was": each.was, "is": each.is_} for each in result.changes
+        ],
+        "elapsed_s": result.elapsed_s,
+    }
+
+
+def _changes(output: Output, result: RepairResult) -> None:
+    rows = [[_group(each.group), each.measure, shown(each.was), shown(each.is_)] for each in result.changes]
+    output.table(f"{result.aggregate}: changes", ["group", "measure", "was", "is"], rows, right=["was", "is"])
+
+
+def _group(group: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {shown(value)}" for key, value in group.items()) or "all"

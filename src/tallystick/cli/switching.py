@@ -9,7 +9,7 @@ import typer
 
 from tallystick.cli.output import Output, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
-from tallystick.errors import NotKept, UsageError
+from tallystick.errors import InstallError, NotKept, NotWhole, UsageError
 from tallystick.maintain import switch
 from tallystick.maintain.switch import Resumed, RolledBack
 
@@ -70,7 +70,7 @@ def resume(
                 steps.begin(f"verifying {name}")
                 try:
                     found.append(switch.resume(target.engine, target.schema, name))
-                except NotKept as error:  # no reason to leave the others rolled back
+                except (InstallError, NotKept, NotWhole) as error:  # no reason to leave the others rolled back
                     steps.done(str(error))
                     refused.append({"aggregate": name, "error": error.message, "hint": error.hint})
                     continue
@@ -107,8 +107,4 @@ def _outcome(each: Resumed) -> str:
     report = each.report
     if report.is_exact:
         return f"exact, {report.groups:,} {report.unit} in {seconds(report.elapsed_s)}; readers are served what is kept"
-    if report.status == "drift":
-        return f"DRIFT in {report.drifted:,} of {report.groups:,} {report.unit}; readers stay as they are"
-    return (
-        f"its partitions are not those that are counted, readers stay on the source. Run: tally fold {each.aggregate}"
-    )
+    return f"DRIFT in {report.drifted:,} of {report.groups:,} {report.unit}; readers stay as they are"

@@ -11,6 +11,7 @@ Objects of an aggregate `x` in the schema of the installation:
 - `x__settled`, `x__changed`: views of the groups without and with unfolded deltas; `x__kept`: both;
 - `x__front`, `x__rest`: the same under the switch, `x__rest` with the direct half; `x`: both, what readers use;
 - `x__fold()`, `x__rebuild()`: deltas into state; state from the source;
+- `x__repair()`: groups that drift, from the source;
 - `x__chunk`, `x__part`, `x__begin()`, `x__extend()`, `x__count()`, `x__settle()`: a backfill in chunks;
 - `x__place()`, `x__places`, `x__rows`: where rows stand in it, only while a backfill is due or under way;
 - `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source;
@@ -31,6 +32,7 @@ from tallystick.compiler.grouped_chunks import grouped_chunks
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.mirror import mirror_statements, mirror_table
 from tallystick.compiler.partitions import partition_statements
+from tallystick.compiler.repairing import repair_statements
 from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.tables import additive_definitions, delta_table, table, unlogged
 from tallystick.compiler.text import Statement, canonical, comma, fill
@@ -65,6 +67,7 @@ def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) ->
     layout = Layout.of(name, schema, shape, snapshot)
     functions, triggers = capture_statements(layout)
     objects = [_direct(layout), *_tables(layout), *functions, *view_statements(layout), *folding_statements(layout)]
+    objects += repair_statements(layout)
     objects += [*building_objects(schema, name, snapshot.source), *grouped_chunks(layout)]
     if snapshot.source.is_partitioned:
         objects += partition_statements(layout)

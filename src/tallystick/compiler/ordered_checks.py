@@ -17,7 +17,8 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
 
     Arguments: NULL, or the level and place of a bucket as text; of those in their order, what is checked lies behind
     the first and not behind the second.
-    A bucket of level 1 is compared with its items, one of a level above with the buckets below it. Behind the last
+    A bucket of level 1 is compared with its items, one of a level above with the buckets below it; the latter's direct
+    totals are NULL where its place does not stand in the level below, by which readers come to it. Behind the last
     place nothing is kept, so nothing can differ there; nor does after a TRUNCATE, until the next fold.
     """
     order, layout = buckets.order, buckets.layout
@@ -38,6 +39,7 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
     items = rows(order, buckets.items, [*buckets.arguments(), order.position[0]], namespace, inside)
     below_inside = order.between(begin, place)
     below = rows(order, buckets.table, names, namespace, below_inside, SQL("level = one.level - 1"))
+    same_place = conjunction([SQL("level = one.level - 1"), *order.in_namespace(namespace), order.is_at(place)])
     results = [fill("direct_{n}", n=name) for name in names]
     declared = [fill("  {r} {t};\n", r=r, t=t) for r, (_, t) in zip(results, buckets.totals, strict=True)]
     counted = comma(fill("coalesce({e}, 0)", e=e) for e in buckets.of_items())
@@ -54,6 +56,7 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         "      ELSE\n        SELECT {counted} INTO {results} FROM {items} AS i;\n      END IF;\n"
         "    ELSE\n"
         "{first_below}      SELECT {summed} INTO {results} FROM {below} AS b;\n"
+        "      IF NOT EXISTS (SELECT FROM {table} WHERE {same_place}) THEN\n        {unknown};\n      END IF;\n"
         "    END IF;\n"
         "    RETURN QUERY SELECT one.level::integer, ARRAY[{texts}]::text[], ARRAY[{total}]::numeric[],"
         " ARRAY[{results}]::numeric[];\n"
@@ -70,7 +73,9 @@ def check_function(buckets: Buckets) -> Iterator[Statement]:
         crossed=order.is_before(begin, values=end),
         nothing=SQL("; ").join(fill("{r} := 0", r=r) for r in results), counted=counted, results=comma(results),
         items=items, first_below=buckets.seek_place(begin, SQL("one.level - 1"), namespace, low, after=True),
-        summed=summed, below=below, texts=comma(fill("{k}::text", k=k) for k in one), total=comma(total),
+        summed=summed, below=below, same_place=same_place,
+        unknown=SQL("; ").join(fill("{r} := NULL", r=r) for r in results),
+        texts=comma(fill("{k}::text", k=k) for k in one), total=comma(total),
     )  # fmt: skip
     yield Statement(
         "every bucket beside what it stands for",

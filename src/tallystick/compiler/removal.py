@@ -14,6 +14,7 @@ from tallystick.declare.sqltext import Shape
 VIEWS = ("front", "rest", "kept", "settled", "changed", "direct")
 OF_BUILDING = ("places", "rows")
 FUNCTIONS = ("fold", "rebuild", "insert", "delete", "change", "truncate")
+OF_GROUPS = ("repair",)
 OF_STATEMENTS = ("insert", "delete", "refill")
 OF_CHUNKS = ("begin", "extend", "count", "settle")
 UNDER_VIEWS = ("guard", "refill", "row", "source")
@@ -48,6 +49,7 @@ def object_names(
         functions += OF_ORDERED_PARTITIONS if is_partitioned else ()
     relations = [name, *(internal_name(name, suffix) for suffix in (*views, kept, "delta"))]
     functions = [suffix for suffix in functions if not (is_partitioned and suffix in OF_STATEMENTS)]
+    functions += OF_GROUPS if ordering is None else ()
     functions += OF_PARTITIONS if is_partitioned else ()
     functions += OF_MIRROR if has_mirror else ()
     relations += [internal_name(name, "mirror")] if has_mirror else []
@@ -70,7 +72,7 @@ def table_names(name: str, shape: Shape) -> list[str]:
 
 def function_names(name: str) -> list[str]:
     """All functions that an aggregate may have."""
-    of_kinds = ("place", *OF_CHUNKS, *OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *OF_ORDERED_PARTITIONS)
+    of_kinds = ("place", *OF_GROUPS, *OF_CHUNKS, *OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *OF_ORDERED_PARTITIONS)
     return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *of_kinds, *UNDER_VIEWS)]
 
 

@@ -125,6 +125,7 @@ def backfill(
             raise NotWhole(
                 f'aggregate "{name}": its source table has been dropped.', hint=f"Run: tally uninstall {name}"
             )
+        aggregates.refuse_uncaptured(cursor, schema, name)
         in_chunks = _goes_in_chunks(cursor, schema, found)
     if in_chunks:
         rows = _by_chunks(engine, schema, found, manner, force, told)

@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.removal import function_names, stop_statements
 from tallystick.errors import NotKept, UsageError
+from tallystick.maintain.complete import refuse_incomplete
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.verify import VerifyReport, compare
-from tallystick.store import aggregates, catalog, events
-from tallystick.store.aggregates import Installed
-from tallystick.store.connection import Cursor, lift_timeouts, transaction
+from tallystick.store import aggregates, catalog, chunks, events
+from tallystick.store.connection import lift_timeouts, transaction
 from tallystick.store.locks import lock_installation, take_against_everyone
 
 
@@ -80,12 +80,12 @@ def resume(engine: Engine, schema: str, name: str) -> Resumed:
 
     Raises:
         NotInstalled: there is no such aggregate.
-        NotKept: nothing is kept that could be served, or it was changed meanwhile.
+        InstallError, NotKept, NotWhole: nothing is kept that could be served, or it was changed meanwhile.
     """
     with transaction(engine, snapshot=True) as cursor:
         lift_timeouts(cursor)
         found = aggregates.get(cursor, schema, name)
-        _refuse_unkept(cursor, schema, found)
+        refuse_incomplete(cursor, schema, found, "resume")
         report = compare(cursor, schema, found)
         if not report.is_exact or found.serving == "kept":
             return Resumed(name, found.serving, report)
@@ -100,24 +100,11 @@ def resume(engine: Engine, schema: str, name: str) -> Resumed:
     return Resumed(name, "kept", report)
 
 
-def _refuse_unkept(cursor: Cursor, schema: str, found: Installed) -> None:
-    name = found.name
-    aggregates.refuse_uncaptured(cursor, schema, name)
-    if found.phase == "building":
-        raise NotKept(
-            f'aggregate "{name}" is not backfilled: nothing is kept that could be served.',
-            hint=f"Run: tally backfill {name} && tally resume {name}",
-        )
-    if found.ordering is not None and not aggregates.is_as_folded(cursor, schema, found):
-        raise NotKept(
-            f'aggregate "{name}": {found.source} was truncated, written anew or restored since the last fold.',
-            hint=f"Run: tally fold {name} && tally resume {name}",
-        )
-
-
 def _stop(engine: Engine, schema: str, name: str) -> None:
     with transaction(engine) as cursor:
         lock_installation(cursor, schema)
+        # Before the source, as a backfill does. What is written while no trigger is there is in none of its chunks.
+        chunks.give_up(cursor, schema, name)
         triggers = catalog.calling(cursor, schema, function_names(name))
         if triggers:
             take_against_everyone(cursor, [*dict.fromkeys(table for table, _ in triggers)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Engine
 
@@ -11,13 +11,14 @@ from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import audit, backfill, counters, folding, install, partitions, status, switch, verify
+from tallystick.maintain import audit, backfill, counters, folding, install, partitions, repair, status, switch, verify
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Told
 from tallystick.maintain.counters import CounterCheck
 from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.folding import FoldResult
 from tallystick.maintain.install import Planned
 from tallystick.maintain.mirror import BATCH
+from tallystick.maintain.repair import RepairResult
 from tallystick.maintain.source_index import Told as Passing
 from tallystick.maintain.status import AggregateStatus
 from tallystick.maintain.switch import Resumed, RolledBack
@@ -116,6 +117,17 @@ class Tally(Registry):
         """
         return [self._verify(engine, each, sample, rolling=rolling) for each in self._with_direct(only)]
 
+    def repair(self, engine: Engine, *, only: Sequence[str] | None = None, dry_run: bool = False) -> list[RepairResult]:
+        """Correct what differs from the source, each aggregate in one snapshot, beside writers; leave the rest alone.
+
+        Counters are left out, and refused if named: `backfill` sets one from its direct query.
+
+        Args:
+            dry_run: tell what would be changed, and change nothing.
+        """
+        names = self._without_counters(only, repair.refuse_counters)
+        return [repair.repair(engine, self.schema, name, dry_run=dry_run) for name in names]
+
     def rollback(
         self, engine: Engine, *, only: Sequence[str] | None = None, stop_maintenance: bool = False
     ) -> list[RolledBack]:
@@ -128,12 +140,13 @@ class Tally(Registry):
         Raises:
             UsageError: a counter is named; nothing was done.
         """
-        names = self._switched(only)
+        names = self._without_counters(only, switch.refuse_counters)
         return [switch.rollback(engine, self.schema, name, stop_maintenance=stop_maintenance) for name in names]
 
     def resume(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[Resumed]:
         """Verify aggregates that were rolled back, and put readers on the kept half of those that are exact."""
-        return [switch.resume(engine, self.schema, name) for name in self._switched(only)]
+        names = self._without_counters(only, switch.refuse_counters)
+        return [switch.resume(engine, self.schema, name) for name in names]
 
     def check_counter(self, engine: Engine, name: str, keys: Sequence[str] | None = None) -> list[CounterCheck]:
         """Lay a counter beside its direct query in one snapshot: all keys that differ, or those asked for."""
@@ -169,9 +182,9 @@ class Tally(Registry):
         chosen = self._chosen(only)
         return [each for each in chosen if only or not isinstance(each, Counter) or each.definition is not None]
 
-    def _switched(self, only: Sequence[str] | None) -> list[str]:
+    def _without_counters(self, only: Sequence[str] | None, refuse: Callable[[Iterable[str]], None]) -> list[str]:
         chosen = self._chosen(only)
-        switch.refuse_counters(each.name for each in chosen if only and isinstance(each, Counter))
+        refuse(each.name for each in chosen if only and isinstance(each, Counter))
         return [each.name for each in chosen if not isinstance(each, Counter)]
 
     def _chosen(self, only: Sequence[str] | None) -> list[Kept | Counter]:

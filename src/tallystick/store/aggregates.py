@@ -172,6 +172,13 @@ def is_as_folded(cursor: Cursor, schema: str, found: Installed) -> bool:
     return bool(one_row(cursor.execute(fill("SELECT {f}()", f=function)))[0])
 
 
+def is_reset(cursor: Cursor, schema: str, name: str) -> bool:
+    """Whether a TRUNCATE of the source, or of a partition, has left a marker that no fold has met yet."""
+    reset = Identifier(schema, "reset")
+    query = fill("SELECT EXISTS (SELECT FROM {r} WHERE aggregate = {n})", r=reset, n=literal(name))
+    return bool(one_row(cursor.execute(query))[0])
+
+
 def note_index(cursor: Cursor, schema: str, name: str, index: str) -> None:
     """Record the index of the source that an ordered aggregate walks along."""
     cursor.execute(

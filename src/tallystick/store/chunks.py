@@ -76,6 +76,13 @@ def begin(cursor: Cursor, schema: str, name: str) -> None:
     cursor.execute(_call(schema, name, "begin"))
 
 
+def give_up(cursor: Cursor, schema: str, name: str) -> None:
+    """Forget a backfill that is under way: the next one begins anew."""
+    if has_chunks(cursor, schema, name):
+        lock(cursor, schema, name)
+        cursor.execute(fill("DELETE FROM {chunk}", chunk=_object(schema, name, "chunk")))
+
+
 def settle(cursor: Cursor, schema: str, name: str) -> int:
     """Make what is kept of what was counted; number of groups or buckets."""
     return int(one_row(cursor.execute(_call(schema, name, "settle")))[0])

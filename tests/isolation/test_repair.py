@@ -1,0 +1,96 @@
+"""Repair beside writers, readers and folds, step by step."""
+
+import pytest
+from sqlalchemy import Engine
+
+from tallystick import FoldLocked, Tally
+from tallystick.maintain import patience
+from tallystick.maintain.audit import audit_step
+from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
+from tests.isolation.test_folds import SNAPSHOT
+from tests.oracle import assert_exact
+
+DAMAGE = (
+    "UPDATE tally.counts__state SET n = n + 100 WHERE k1 = 1",
+    "DELETE FROM tally.authors__state WHERE k1 = 1",
+    "UPDATE tally.authors__facet1 SET n = 9 WHERE k1 = 1",
+    "DELETE FROM tally.totals__facet1",
+    "UPDATE tally.bests__state SET m1 = 999 WHERE k1 = 1",
+)
+
+
+def test_beside_open_writers(session: OpenSession, beside: Beside, engine: Engine, tally: Tally) -> None:
+    """What they have written and what they write later belong to the group that is repaired."""
+    first, second, operator = session(), session(), session()
+    ok(first, "BEGIN", "INSERT INTO message (chat, size, author) VALUES (1, 70, 'eve')")
+    ok(second, "BEGIN", "DELETE FROM message WHERE chat = 1 AND author = 'bob'")
+    ok(operator, *DAMAGE)
+    repaired = beside.run(tally.repair)
+    assert [each.groups for each in repaired] == [1, 1, 1, 1]
+    assert_exact_in(tally, first, second, operator)
+    ok(first, "UPDATE message SET author = 'bob' WHERE author = 'ann' AND chat = 1", "COMMIT")
+    assert_exact_in(tally, first, second, operator)
+    ok(second, "INSERT INTO message (chat, size, author) VALUES (1, 1, 'ann')", "COMMIT")
+    assert_exact_in(tally, first, second, operator)
+    beside.run(tally.fold)
+    ok(first, "DELETE FROM message WHERE chat = 1")
+    assert_exact_in(tally, first, second, operator)
+    beside.run(tally.fold)
+    assert_exact(engine, tally)
+
+
+def test_writers_end_in_the_middle(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    """The repair has its snapshot, and waits for a row of the state; writers and readers wait for neither."""
+    holder, writer, early = session(), session(), session()
+    ok(early, "BEGIN", "INSERT INTO message (chat, size, author) VALUES (1, 30, 'dan')")
+    ok(writer, *DAMAGE)
+    ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE")
+    repair = beside.start(lambda engine: tally.repair(engine, only=["counts"])).until_settled()
+    assert repair.is_waiting
+    ok(early, "COMMIT")
+    ok(writer, "INSERT INTO message (chat, size) VALUES (1, 41)", "DELETE FROM message WHERE size = 10")
+    ok(holder, "COMMIT")
+    assert [each.groups for each in repair.result()] == [1]
+    beside.run(tally.repair)
+    assert_exact_in(tally, writer, early)
+    beside.run(tally.fold)
+    assert_exact_in(tally, writer, early)
+
+
+def test_old_snapshots_stay_what_they_were(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    old, operator = session(), session()
+    ok(operator, *DAMAGE)
+    before = ok(old, SNAPSHOT, "SELECT array_agg(c ORDER BY chat)::text FROM tally.counts AS c")
+    beside.run(tally.repair)
+    assert ok(old, "SELECT array_agg(c ORDER BY chat)::text FROM tally.counts AS c") == before
+    assert_exact_in(tally, operator)
+
+
+def test_a_fold_keeps_it_away(
+    session: OpenSession, beside: Beside, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LOCK_ATTEMPTS", 1)
+    operator, folder = session(), session()
+    ok(operator, *DAMAGE)
+    ok(folder, "BEGIN", "SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.counts', 0))")
+    with pytest.raises(FoldLocked):
+        beside.run(lambda engine: tally.repair(engine, only=["counts"]))
+    ok(folder, "COMMIT")
+    beside.run(tally.repair)
+    assert_exact_in(tally, operator)
+
+
+def test_chunks_raise_no_false_alarm(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    """Between two chunks groups change on either side of the position, and a writer is open all the time."""
+    writer, other = session(), session()
+    ok(writer, "BEGIN", "INSERT INTO message (chat, size, author) VALUES (1, 30, 'dan'), (9, 1, NULL), (NULL, 2, 'x')")
+    for number in range(6):
+        steps = beside.run(lambda engine: [audit_step(engine, "tally", each.name, budget_s=0) for each in tally])
+        assert [step.report.drifted for step in steps] == [0] * len(steps)
+        assert not other.run("INSERT INTO message (chat, size) VALUES (%s, 7)", [number % 3]).waiting
+        ok(other, "UPDATE message SET chat = chat + 1 WHERE size = 7", "DELETE FROM message WHERE chat = 2")
+        if number % 2:
+            beside.run(tally.fold)
+    ok(writer, "COMMIT")
+    steps = beside.run(lambda engine: [audit_step(engine, "tally", each.name) for each in tally])
+    assert [step.report.drifted for step in steps] == [0] * len(steps)
