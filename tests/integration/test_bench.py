@@ -18,6 +18,7 @@ from tallystick.bench import (
     pgbench,
     place,
     read,
+    verify,
     write,
 )
 from tallystick.errors import MissingPrivilege, TallyError, UsageError
@@ -28,6 +29,7 @@ WRITE = write.Sizes(rounds=1, seconds=1, clients=2, updated_rows=100, bulk_round
 READ = read.Sizes(2_000, 200, 500, deltas=50, changed=60, calls=3, rounds=2)
 FOLD = fold.Sizes(rounds=1, groups=10, deltas=50, distinct=20, backlogs=(20, 40))
 COUNTER = counter.Sizes(rounds=1, seconds=1, clients=2, calls=3)
+VERIFY = verify.Sizes(rows=3_000, groups=50, deltas=60, rounds=2)
 
 ORDERED = ordered.Sizes(
     ordered_reads.Sizes(3_000, 1_500, few=20, many=50, batch=3, calls=3, rounds=2),
@@ -83,6 +85,16 @@ def test_write(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
 def test_read(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     figures = checked(read.measure(url, READ, quick=True, progress=lambda _: None), "read")
     assert {figure["target"] for figure in figures.values()} == {1, 3, 5, 100}
+    assert not remains(admin)
+
+
+def test_verify(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+    result = verify.measure(url, VERIFY, quick=True, progress=lambda _: None)
+    figures = checked(result, "verify")
+    assert [(figure["target"], figure["bound"]) for figure in figures.values()] == [(1.5, "at most")]
+    information: Any = result["information"]
+    assert [figure["unit"] for figure in information] == ["ratio", "ms", "groups per second"]
+    assert all(figure["value"] > 0 for figure in information)
     assert not remains(admin)
 
 

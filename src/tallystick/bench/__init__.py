@@ -1,7 +1,7 @@
 """The benchmarks behind `tally bench`: ratios and times of one run, baseline and candidate interleaved.
 
-`write.run`, `read.run`, `fold.run` and `counter.run` each make a database of their own on the server of a URL, measure,
-drop it, and return one dict that is JSON as it stands:
+`write.run`, `read.run`, `fold.run`, `verify.run` and `counter.run` each make a database of their own on the server of
+a URL, measure, drop it, and return one dict that is JSON as it stands:
 
     {"bench": "write", "quick": false, "machine": {...}, "figures": [...], "information": [...]}
 

@@ -55,6 +55,12 @@ def ordered(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Jso
     _run("ordered", dsn, quick=quick, as_json=as_json)
 
 
+@bench.command()
+def verify(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:  # noqa: ARG001
+    """How long a comparison of both halves takes, beside the direct query."""
+    _run("verify", dsn, quick=quick, as_json=as_json)
+
+
 def _run(name: str, dsn: str | None, *, quick: bool, as_json: bool) -> None:
     output = Output(as_json=as_json)
     url = url_of(dsn, output)
