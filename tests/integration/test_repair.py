@@ -245,7 +245,7 @@ def test_what_cannot_be_repaired_is_refused(
         ordered.repair(engine)
     assert caught.value.hint == "Run: tally backfill o --force"
     assert app.execute("SELECT ctid, o FROM tally.o__bucket AS o ORDER BY 1").fetchall() == damaged
-    ordered.backfill(engine)
+    ordered.backfill(engine, force=True)
     assert_orders_exact(engine, ordered)
 
 

@@ -81,7 +81,7 @@ def test_rollback_waits_for_no_reader_writer_or_fold(session: OpenSession, besid
 def test_rollback_prevails_over_a_backfill_under_way(session: OpenSession, beside: Beside, tally: Tally) -> None:
     holder, reader = session(), session()
     ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE")
-    backfill = beside.start(_counts(tally.backfill)).until_settled()
+    backfill = beside.start(lambda engine: tally.backfill(engine, only=["counts"], force=True)).until_settled()
     assert backfill.is_waiting
     beside.run(_counts(tally.rollback))
     ok(holder, "COMMIT")
