@@ -16,9 +16,10 @@ import typer
 from sqlalchemy.exc import DBAPIError
 from typer.exceptions import TyperException
 
-from tallystick.cli import bench, checking, counter, demo, inspection, lifecycle, starter, switching
+from tallystick.cli import bench, checking, counter, demo, inspection, lifecycle, starter, switching, worker
 from tallystick.cli.output import Output
 from tallystick.errors import ServerUnavailable, TallyError, UsageError
+from tallystick.store.connection import is_lost
 
 INTERRUPTED = 130
 TRACEBACK = "TALLY_TRACEBACK"
@@ -50,6 +51,7 @@ inspection.add_to(app)
 checking.add_to(app)
 switching.add_to(app)
 counter.add_to(app)
+worker.add_to(app)
 bench.add_to(app)
 
 
@@ -89,9 +91,7 @@ def _told(error: Exception) -> TallyError:
 
 def _told_by_postgres(error: psycopg.Error) -> TallyError:
     message = error.diag.message_primary or (str(error).strip() or type(error).__name__).splitlines()[0]
-    state = error.sqlstate or ""
-    # Class 08: connection exceptions; 57P: the server shuts down or ends the session. A lost connection has no state.
-    if isinstance(error, psycopg.OperationalError) and (not state or state.startswith(("08", "57P"))):
+    if is_lost(error):
         return ServerUnavailable(
             f"no connection to the database: {message}.", hint="Check that the server runs, then try again."
         )

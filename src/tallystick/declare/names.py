@@ -12,7 +12,7 @@ LIMIT_BYTES = 63
 _OWN_TABLES = frozenset(
     {
         *("aggregate", "reset", "layout", "epoch", "watermark", "partition", "event", "worker", "schedule", "audit"),
-        *("counter", "counter_shard", "counter_set"),
+        *("backlog", "counter", "counter_shard", "counter_set"),
     }
 )
 

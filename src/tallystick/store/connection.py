@@ -86,10 +86,20 @@ def _missing_privilege(raw: psycopg.Connection[Any], error: psycopg.Error) -> Mi
     )
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the connection is gone, or that the server shuts down or ends the session."""
+    if isinstance(error, ServerUnavailable):
+        return True
+    state = (error.sqlstate or "") if isinstance(error, psycopg.OperationalError) else "none"
+    # Class 08: connection exceptions; 57P: shutdown. A lost connection has no state.
+    return not state or state.startswith(("08", "57P"))
+
+
 def lift_timeouts(cursor: Cursor) -> None:
     """Let this transaction take as long as it takes: no INSERT, UPDATE, DELETE or read waits for it."""
     cursor.execute(
-        "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')"
+        "SELECT set_config(name, '0', true) FROM pg_settings"
+        " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
     )
 
 

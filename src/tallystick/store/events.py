@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.sql import Identifier
@@ -12,6 +12,9 @@ from psycopg.sql import Identifier
 from tallystick.compiler.text import fill, literal
 from tallystick.store.aggregates import is_schema_installed
 from tallystick.store.connection import Cursor
+
+PURGED_AT_ONCE = 10_000
+"""Events deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,16 @@ def recent(cursor: Cursor, schema: str, limit: int = 100) -> list[Event]:
         )
     ).fetchall()  # fmt: skip
     return [Event(*row) for row in rows]
+
+
+def purge(cursor: Cursor, schema: str, older_than: timedelta) -> int:
+    """Delete some of the events of that age, the oldest first; how many."""
+    table = Identifier(schema, "event")
+    cursor.execute(
+        fill(
+            "DELETE FROM {event} WHERE at < clock_timestamp() - make_interval(secs => {age})"
+            " AND id = ANY (ARRAY(SELECT id FROM {event} ORDER BY id LIMIT {n}))",
+            event=table, age=literal(round(older_than.total_seconds())), n=literal(PURGED_AT_ONCE),
+        )
+    )  # fmt: skip
+    return cursor.rowcount

@@ -33,6 +33,12 @@ def lock_fold(cursor: Cursor, schema: str, name: str) -> None:
         )
 
 
+def claim(cursor: Cursor, schema: str, task: str) -> bool:
+    """Whether a task is ours for the rest of the transaction; nobody is waited for."""
+    key = f"tallystick task {schema} {task}"
+    return bool(one_row(cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (key,)))[0])
+
+
 def against_writers(table: str, *, only: bool = False) -> Statement:
     """Keeps writers out of a table until the end of the transaction; fails at once if one is in it.
 

@@ -97,6 +97,24 @@ CREATE TABLE {schema}.event (
 );
 COMMENT ON TABLE {schema}.event IS 'tallystick: who did what, and when';
 
+-- Workers write these for each other and for whoever watches them; no reader or writer of the user's looks here.
+CREATE TABLE {schema}.worker (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    doing text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE {schema}.worker IS 'tallystick: running workers; one that ends by itself takes its row with it';
+
+CREATE TABLE {schema}.backlog (
+    aggregate text PRIMARY KEY,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE {schema}.backlog IS 'tallystick: what waits to be folded, and since when a worker has seen it wait';
+
 -- A delta carries the epoch at which it was written. TRUNCATE draws the next one under its ACCESS EXCLUSIVE lock, so
 -- whatever was written to the table before has a lower epoch and whatever is written after has at least that one.
 CREATE SEQUENCE {schema}.epoch;

@@ -1,0 +1,184 @@
+"""The worker: folds what is due, and keeps the installation's own tables small, until it is told to stop.
+
+Any number of workers may run, on any machines. What one does is claimed with an advisory lock of its transaction, so
+that the others pass it over; a worker that is killed leaves nothing behind that another could not go on with. Without
+any worker reads become slower, never wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+from sqlalchemy import URL, Engine, create_engine
+
+from tallystick.errors import FoldLocked, TallyError
+from tallystick.maintain import counters, folding
+from tallystick.maintain.backoff import Backoff
+from tallystick.maintain.heartbeat import Heartbeat
+from tallystick.maintain.stopping import Stop
+from tallystick.store import backlog, events
+from tallystick.store.aggregates import is_schema_installed
+from tallystick.store.backlog import Waiting
+from tallystick.store.connection import is_lost, transaction
+from tallystick.store.locks import claim
+
+OUTAGE_S = 30.0
+"""The longest rest between two tries to reach the database."""
+REST_S = 300.0
+"""The longest rest of an aggregate whose fold fails."""
+STALE_S = 60.0
+"""Between two folds that are due for no other reason than that readers are served by the source."""
+PURGE_EVERY_S = 3600.0
+
+_log = logging.getLogger("tallystick.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """When an aggregate is folded, and for how long events are kept.
+
+    Args:
+        interval_s: between two looks at what waits, in seconds.
+        backlog: rows that make a fold due at once.
+        max_age_s: what makes a fold due of any number of rows: how long they have waited, in seconds.
+        keep_events: older events are deleted.
+    """
+
+    interval_s: float = 1.0
+    backlog: int = 1_000
+    max_age_s: float = 5.0
+    keep_events: timedelta = timedelta(days=90)
+
+
+@dataclass(slots=True)
+class Done:
+    """What a worker has done since it started, by aggregate."""
+
+    folds: Counter[str] = field(default_factory=Counter)
+    deltas: Counter[str] = field(default_factory=Counter)
+    fold_s: dict[str, float] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def engine_for(url: URL) -> Engine:
+    """An engine for a worker: one connection for the work, one for the heartbeat, and never a long wait for either."""
+    known = {"application_name": "tally worker", "connect_timeout": "3"} | dict(url.query)
+    return create_engine(url.set(query=known), pool_size=2, max_overflow=2)
+
+
+class Worker:
+    """One worker over one installation.
+
+    Whatever fails is logged, counted and tried again later; the other aggregates go on meanwhile.
+    """
+
+    def __init__(self, engine: Engine, schema: str, settings: Settings, stop: Stop) -> None:
+        self._engine, self._schema, self._settings, self._stop = engine, schema, settings, stop
+        self.done = Done()
+        self._doing: str | None = None
+        self._resting = Backoff(REST_S)
+        self._outage = Backoff(OUTAGE_S)
+        self._stale_next: dict[str, float] = {}
+        self._purge_next = 0.0
+
+    def run(self) -> None:
+        """Work until the stop is requested."""
+        heartbeat = Heartbeat(self._engine, self._schema, lambda: self._doing)
+        heartbeat.start()
+        _log.info("started", extra={"schema": self._schema})
+        try:
+            while not self._stop.is_requested():
+                self._stop.wait(self._round_or_rest())
+        finally:
+            self._stop.over()
+            heartbeat.end()
+        _log.info("stopped", extra={"folds": self.done.folds.total(), "deltas": self.done.deltas.total()})
+
+    def _round_or_rest(self) -> float:
+        """One round; for how many seconds to wait before the next."""
+        try:
+            self._round()
+        except (TallyError, psycopg.Error) as error:
+            if self._stop.is_requested():
+                return 0
+            self._engine.dispose()  # whatever else the pool holds is as dead as this one
+            rest_s = self._outage.failed("database")
+            _log.error("no work done", extra={"error": str(error).strip(), "next_try_s": round(rest_s, 1)})
+            return rest_s
+        self._outage.succeeded("database")
+        return self._settings.interval_s
+
+    def _round(self) -> None:
+        with transaction(self._engine) as cursor:
+            waiting = backlog.look(cursor, self._schema, self._settings.backlog)
+        for each in sorted(waiting, key=lambda each: (each.is_stale, each.rows), reverse=True):
+            if self._is_due(each):
+                self._attempt(f"fold {each.name}", each.name, partial(self._fold, each))
+        if time.monotonic() >= self._purge_next:
+            self._attempt("purge", "purge", self._purge)
+
+    def _is_due(self, each: Waiting) -> bool:
+        is_old = each.rows > 0 and each.age_s >= self._settings.max_age_s
+        if each.rows >= self._settings.backlog or is_old:
+            return True
+        return each.is_stale and time.monotonic() >= self._stale_next.get(each.name, 0.0)
+
+    def _attempt(self, what: str, subject: str, work: Callable[[], None]) -> None:
+        """Work on one subject; its failure is its own, but a lost connection is everybody's.
+
+        Raises:
+            ServerUnavailable, psycopg.OperationalError: no connection.
+        """
+        if self._stop.is_requested() or self._resting.is_resting(subject):
+            return
+        self._doing = what
+        try:
+            work()
+        except FoldLocked:
+            _log.debug("somebody else is at it", extra={"aggregate": subject})
+        except Exception as error:
+            if is_lost(error):
+                raise
+            if self._stop.is_requested():
+                _log.info("cut short", extra={"task": what})
+                return
+            self.done.failures[subject] += 1
+            rest_s = round(self._resting.failed(subject), 1)
+            is_known = isinstance(error, TallyError | psycopg.Error)
+            told = {"task": what, "error": str(error).strip(), "next_try_s": rest_s}
+            _log.error("failed", extra=told, exc_info=not is_known)
+        else:
+            self._resting.succeeded(subject)
+        finally:
+            self._doing = None
+
+    def _fold(self, each: Waiting) -> None:
+        name = each.name
+        if each.is_stale:
+            self._stale_next[name] = time.monotonic() + STALE_S
+        result = (counters.fold if each.is_counter else folding.fold)(self._engine, self._schema, name)
+        with transaction(self._engine) as cursor:
+            backlog.forget(cursor, self._schema, name)
+        self.done.folds[name] += 1
+        self.done.deltas[name] += result.deltas
+        self.done.fold_s[name] = self.done.fold_s.get(name, 0.0) + result.elapsed_s
+        told = {"aggregate": name, "deltas": result.deltas, result.unit: result.groups}
+        _log.debug("folded", extra={**told, "elapsed_s": round(result.elapsed_s, 4)})
+        if result.adopted:
+            _log.info("counts new partitions", extra={"aggregate": name, "partitions": ", ".join(result.adopted)})
+
+    def _purge(self) -> None:
+        gone = events.PURGED_AT_ONCE
+        while gone == events.PURGED_AT_ONCE and not self._stop.is_requested():
+            with transaction(self._engine) as cursor:
+                if not is_schema_installed(cursor, self._schema) or not claim(cursor, self._schema, "purge"):
+                    break
+                gone = events.purge(cursor, self._schema, self._settings.keep_events)
+        self._purge_next = time.monotonic() + PURGE_EVERY_S
