@@ -36,7 +36,7 @@ format: $(STAMP) ## Format the code and fix what can be fixed by itself
 
 # The lock names packages and hashes only, never where they were found, so that it fits any mirror.
 lock: $(LOCK_BIN)/uv ## Compile requirements.lock anew, keeping its versions (ARGS=--upgrade: take the newest)
-	$(LOCK_BIN)/uv pip compile pyproject.toml --extra demo --group dev --output-file requirements.lock \
+	$(LOCK_BIN)/uv pip compile pyproject.toml --extra demo --extra metrics --group dev --output-file requirements.lock \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --quiet $(ARGS)
 	@if grep -nE '/|--(extra-)?index|--find-links' requirements.lock; then \

@@ -1,4 +1,4 @@
-"""The worker: folds what is due, and keeps the installation's own tables small, until it is told to stop.
+"""The worker: folds what is due, does what is scheduled, and keeps our own tables small, until it is told to stop.
 
 Any number of workers may run, on any machines. What one does is claimed with an advisory lock of its transaction, so
 that the others pass it over; a worker that is killed leaves nothing behind that another could not go on with. Without
@@ -19,11 +19,11 @@ import psycopg
 from sqlalchemy import URL, Engine, create_engine
 
 from tallystick.errors import FoldLocked, TallyError
-from tallystick.maintain import counters, folding
+from tallystick.maintain import counters, folding, schedule
 from tallystick.maintain.backoff import Backoff
 from tallystick.maintain.heartbeat import Heartbeat
 from tallystick.maintain.stopping import Stop
-from tallystick.store import backlog, events
+from tallystick.store import backlog, events, schedules
 from tallystick.store.aggregates import is_schema_installed
 from tallystick.store.backlog import Waiting
 from tallystick.store.connection import is_lost, transaction
@@ -65,6 +65,7 @@ class Done:
     deltas: Counter[str] = field(default_factory=Counter)
     fold_s: dict[str, float] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
+    drifted: Counter[str] = field(default_factory=Counter)
 
 
 def engine_for(url: URL) -> Engine:
@@ -118,9 +119,12 @@ class Worker:
     def _round(self) -> None:
         with transaction(self._engine) as cursor:
             waiting = backlog.look(cursor, self._schema, self._settings.backlog)
-        for each in sorted(waiting, key=lambda each: (each.is_stale, each.rows), reverse=True):
-            if self._is_due(each):
-                self._attempt(f"fold {each.name}", each.name, partial(self._fold, each))
+            due = schedules.due(cursor, self._schema)
+        for each in due:
+            self._attempt(f"schedule {each.name}", f"schedule {each.name}", partial(self._run_schedule, each.name))
+        for found in sorted(waiting, key=lambda found: (found.is_stale, found.rows), reverse=True):
+            if self._is_due(found):
+                self._attempt(f"fold {found.name}", found.name, partial(self._fold, found))
         if time.monotonic() >= self._purge_next:
             self._attempt("purge", "purge", self._purge)
 
@@ -173,6 +177,20 @@ class Worker:
         _log.debug("folded", extra={**told, "elapsed_s": round(result.elapsed_s, 4)})
         if result.adopted:
             _log.info("counts new partitions", extra={"aggregate": name, "partitions": ", ".join(result.adopted)})
+
+    def _run_schedule(self, name: str) -> None:
+        outcome = schedule.run_if_due(self._engine, self._schema, name)
+        if outcome is None:
+            return
+        done = outcome.schedule
+        if done.task == "reset":
+            told = {"schedule": name, "aggregate": done.aggregate, "keys": outcome.keys, "due_at": done.due_at}
+            _log.info("reset", extra=told)
+        for report in outcome.reports:
+            level = logging.ERROR if report.drifted else logging.INFO
+            said = {"aggregate": report.aggregate, "status": report.status, "drifted": report.drifted}
+            _log.log(level, "verified", extra={"schedule": name, **said, report.unit: report.groups})
+            self.done.drifted[report.aggregate] += report.drifted
 
     def _purge(self) -> None:
         gone = events.PURGED_AT_ONCE

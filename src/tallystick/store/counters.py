@@ -242,6 +242,19 @@ def first_unfit(cursor: Cursor, schema: str, name: str, *, is_numeric: bool) -> 
     return None if row is None else (row[0], row[1])
 
 
+def reset(cursor: Cursor, schema: str, name: str, key: str | None) -> int:
+    """Set a key to 0, or all keys that do not count 0, by the order of their bytes; how many keys."""
+    keys = literal_list([key]) if key is not None else fill("ARRAY(SELECT key FROM {v})", v=Identifier(schema, name))
+    cursor.execute(
+        fill(
+            "SELECT {f}({name}, k.key, 0)"
+            ' FROM (SELECT key FROM unnest({keys}) AS u (key) ORDER BY key COLLATE "C") AS k',
+            f=Identifier(schema, "counter_set"), name=literal(name), keys=keys,
+        )
+    )  # fmt: skip
+    return cursor.rowcount
+
+
 def keys(cursor: Cursor, schema: str, name: str) -> int:
     """Keys, counted by one look into the index for each, however many rows it has."""
     query = (

@@ -115,6 +115,17 @@ CREATE TABLE {schema}.backlog (
 );
 COMMENT ON TABLE {schema}.backlog IS 'tallystick: what waits to be folded, and since when a worker has seen it wait';
 
+CREATE TABLE {schema}.schedule (
+    name text PRIMARY KEY,
+    cron text NOT NULL,
+    task text NOT NULL CHECK (task IN ('reset', 'verify')),
+    aggregate text CHECK (aggregate IS NOT NULL OR task = 'verify'),
+    key text CHECK (key IS NULL OR task = 'reset'),
+    due_at timestamptz NOT NULL,
+    done_at timestamptz
+);
+COMMENT ON TABLE {schema}.schedule IS 'tallystick: tasks by cron expressions in UTC; due_at moves on with the effect';
+
 -- A delta carries the epoch at which it was written. TRUNCATE draws the next one under its ACCESS EXCLUSIVE lock, so
 -- whatever was written to the table before has a lower epoch and whatever is written after has at least that one.
 CREATE SEQUENCE {schema}.epoch;
