@@ -16,7 +16,19 @@ import typer
 from sqlalchemy.exc import DBAPIError
 from typer.exceptions import TyperException
 
-from tallystick.cli import bench, checking, counter, demo, inspection, lifecycle, schedule, starter, switching, worker
+from tallystick.cli import (
+    bench,
+    checking,
+    counter,
+    demo,
+    events,
+    inspection,
+    lifecycle,
+    schedule,
+    starter,
+    switching,
+    worker,
+)
 from tallystick.cli.output import Output
 from tallystick.errors import ServerUnavailable, TallyError, UsageError
 from tallystick.store.connection import is_lost
@@ -50,6 +62,7 @@ lifecycle.add_to(app)
 inspection.add_to(app)
 checking.add_to(app)
 switching.add_to(app)
+events.add_to(app)
 counter.add_to(app)
 worker.add_to(app)
 schedule.add_to(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -11,6 +12,7 @@ from tallystick.cli.output import Output
 from tallystick.cli.target import App, Dsn, Json, Schema, Target, opened, shown_url
 from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
+from tallystick.maintain import health
 from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.status import AggregateStatus
 from tallystick.maintain.status import status as status_of
@@ -23,22 +25,33 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Json = False) -> None:
-    """Show every aggregate: where it stands, what readers are served, what waits to be folded."""
+def status(
+    check: Annotated[bool, typer.Option("--check", help="End with exit code 1 if anything is wrong now.")] = False,
+    dsn: Dsn = None,
+    app: App = None,
+    schema: Schema = None,
+    as_json: Json = False,
+) -> int:
+    """Show every aggregate: where it stands, what readers are served, what waits to be folded; workers; problems."""
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
         found = status_of(target.engine, target.schema, _declared(target), _declared_counters(target))
+        wrong = health.problems(target.engine, target.schema, found)
+        workers = health.seen_workers(target.engine, target.schema)
         where = shown_url(target.engine.url)
-    output.json({"schema": target.schema, "aggregates": found})
+    code = 1 if check and wrong else 0
+    output.json(
+        {"schema": target.schema, "aggregates": found, "workers": workers, "healthy": not wrong, "problems": wrong}
+    )
     if as_json:
-        return
+        return code
     if not found:
         output.say(f'Nothing is installed in schema "{target.schema}" of {where}.')
         output.note("Declare aggregates (tally init), then run: tally install")
-        return
+        return code
     output.table(
         f"schema {target.schema} of {where}",
-        ["aggregate", "source", "phase", "serving", "groups", "levels", "deltas", "note"],
+        ["aggregate", "source", "phase", "serving", "groups", "levels", "deltas", "waiting", "note"],
         [
             [
                 each.name,
@@ -48,13 +61,23 @@ def status(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
                 _groups(each),
                 "" if each.depth is None else each.depth,
                 each.backlog,
+                f"{each.age_s:.0f} s" if each.age_s is not None else "",
                 note,
             ]
             for each in found
             for note in [_note(each, has_app=target.tally is not None)]
         ],
-        right=["groups", "levels", "deltas"],
+        right=["groups", "levels", "deltas", "waiting"],
     )
+    if workers:
+        rows = [
+            [str(w.pid), w.host, w.version, f"{w.started_at:%Y-%m-%d %H:%M:%S}", f"{w.seen_s:.0f} s ago", w.doing or ""]
+            for w in workers
+        ]
+        output.table("", ["worker", "host", "version", "started", "seen", "doing"], rows)
+    if wrong:
+        _findings(output, wrong)
+    return code
 
 
 def doctor(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Json = False) -> int:

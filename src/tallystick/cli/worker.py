@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from sqlalchemy import Engine
 
 from tallystick.cli.logs import LogFormat, log_to_stderr
 from tallystick.cli.output import Output
 from tallystick.cli.target import App, Dsn, Schema, opened
+from tallystick.errors import UsageError
 from tallystick.maintain.stopping import Stop
 from tallystick.maintain.worker import Settings, Worker, engine_for
 
@@ -20,10 +22,10 @@ _DEFAULT = Settings()
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(worker)
+    app.command("worker")(work)
 
 
-def worker(
+def work(
     dsn: Dsn = None,
     app: App = None,
     schema: Schema = None,
@@ -39,6 +41,9 @@ def worker(
     keep_events: Annotated[
         int, typer.Option(min=1, max=36_500, help="Days after which events are deleted.")
     ] = _DEFAULT.keep_events.days,
+    metrics_port: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where to serve metrics for Prometheus. Default: nowhere.")
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Lines of text, or a JSON object in each.")] = LogFormat.TEXT,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log every fold, too.")] = False,
 ) -> None:
@@ -48,11 +53,24 @@ def worker(
         engine = engine_for(target.engine.url)
         stop = Stop(engine)
         log_to_stderr(log_format, verbose=verbose)
+        worker = Worker(engine, target.schema, settings, stop)
         try:
+            if metrics_port is not None:
+                _serve_metrics(engine, target.schema, worker, metrics_port)
             with _signals(stop):
-                Worker(engine, target.schema, settings, stop).run()
+                worker.run()
         finally:
             engine.dispose()
+
+
+def _serve_metrics(engine: Engine, schema: str, worker: Worker, address: str) -> None:
+    try:
+        from tallystick.cli import metrics
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"metrics need the package {error.name}.", hint="Run: pip install 'tallystick[metrics]'"
+        ) from None
+    metrics.serve(engine, schema, worker.done, address)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tallystick.declare.counter import Counter
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept, Ordered
 from tallystick.store import aggregates, catalog, counters, partitions
+from tallystick.store import backlog as backlogs
 from tallystick.store.connection import Cursor, transaction
 
 
@@ -20,7 +21,8 @@ class AggregateStatus:
     """One aggregate.
 
     `phase` is "declared" (not installed), "building" or "kept"; `serving` is "kept", "direct" or None.
-    `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly. `uncounted` tells why
+    `groups` is the planner's estimate of folded groups; `backlog` counts unfolded deltas exactly, and `age_s` is how
+    many seconds a worker has seen some wait, None if there are none or no worker has looked. `uncounted` tells why
     an aggregate that is kept serves "direct" all the same: partitions that came or went, or, of an ordered one, a
     source that was truncated, written anew or restored since the last fold.
 
@@ -40,6 +42,7 @@ class AggregateStatus:
     backlog: int
     is_declared: bool
     is_current: bool
+    age_s: float | None = None
     uncounted: tuple[str, ...] = ()
     depth: int | None = None
     rolled_back: bool = False
@@ -52,6 +55,7 @@ def status(
     by_name = {aggregate.name: aggregate for aggregate in declared}
     found: dict[str, AggregateStatus] = {}
     with transaction(engine, snapshot=True, read_only=True) as cursor:
+        ages = backlogs.ages(cursor, schema)
         for installed in aggregates.every(cursor, schema):
             state = Identifier(schema, internal_name(installed.name, installed.kept_in))
             delta = Identifier(schema, internal_name(installed.name, "delta"))
@@ -68,11 +72,12 @@ def status(
             found[installed.name] = AggregateStatus(
                 installed.name, installed.kind, installed.source, installed.phase,
                 "direct" if uncounted else installed.serving,
-                groups=groups, backlog=backlog, is_declared=aggregate is not None,
+                groups=groups, backlog=backlog, age_s=ages.get(installed.name) if backlog else None,
+                is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
                 depth=depth, rolled_back=installed.rolled_back,
             )  # fmt: skip
-        found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters})
+        found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters}, ages)
     for name, aggregate in by_name.items():
         if name not in found:
             found[name] = AggregateStatus(
@@ -89,7 +94,9 @@ def status(
     return [found[name] for name in sorted(found)]
 
 
-def _counters(cursor: Cursor, schema: str, declared: dict[str, Counter]) -> dict[str, AggregateStatus]:
+def _counters(
+    cursor: Cursor, schema: str, declared: dict[str, Counter], ages: dict[str, float]
+) -> dict[str, AggregateStatus]:
     found = {}
     for installed in counters.every(cursor, schema):
         counter = declared.pop(installed.name, None)
@@ -98,6 +105,7 @@ def _counters(cursor: Cursor, schema: str, declared: dict[str, Counter]) -> dict
         found[installed.name] = AggregateStatus(
             installed.name, "counter", None, "kept", "kept", keys, fresh, is_declared=counter is not None,
             is_current=counter is None or counter.fingerprint == installed.fingerprint,
+            age_s=ages.get(installed.name) if fresh else None,
         )  # fmt: skip
     for name in declared:
         found[name] = AggregateStatus(

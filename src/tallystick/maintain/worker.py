@@ -119,6 +119,7 @@ class Worker:
     def _round(self) -> None:
         with transaction(self._engine) as cursor:
             waiting = backlog.look(cursor, self._schema, self._settings.backlog)
+            backlog.note(cursor, self._schema, waiting)
             due = schedules.due(cursor, self._schema)
         for each in due:
             self._attempt(f"schedule {each.name}", f"schedule {each.name}", partial(self._run_schedule, each.name))

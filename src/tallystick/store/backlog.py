@@ -20,7 +20,7 @@ class Waiting:
 
     `rows` are counted up to the limit that was asked for. `age_s` is how long a worker has seen rows wait, in seconds,
     and 0 where it sees the first ones now. `is_stale`: readers are served by the source, or go around what a TRUNCATE
-    has voided, until the next fold.
+    has voided, until the next fold. `is_noted`: a worker has seen rows wait before.
     """
 
     name: str
@@ -28,10 +28,11 @@ class Waiting:
     rows: int
     age_s: float
     is_stale: bool
+    is_noted: bool
 
 
 def look(cursor: Cursor, schema: str, limit: int) -> list[Waiting]:
-    """What waits in the aggregates that are kept and in the counters; takes note of what begins or ends to wait.
+    """What waits in the aggregates that are kept and in the counters.
 
     Args:
         limit: rows to count in each at most.
@@ -52,15 +53,35 @@ def look(cursor: Cursor, schema: str, limit: int) -> list[Waiting]:
             queries=SQL(" UNION ALL ").join(queries), backlog=Identifier(schema, "backlog"),
         )
     ).fetchall()  # fmt: skip
-    is_noted = {name: noted for name, _, _, _, noted in rows}
-    _note(cursor, schema, [name for name, n, *_ in rows if n], is_noted)
     changed = {found.name for found in kept if partitions.differences(cursor, schema, found)}
     names = set(counted)
-    return [Waiting(name, name in names, n, age, stale or name in changed) for name, n, age, stale, _ in rows]
+    return [
+        Waiting(name, name in names, n, age, stale or name in changed, noted) for name, n, age, stale, noted in rows
+    ]
+
+
+def note(cursor: Cursor, schema: str, found: list[Waiting]) -> None:
+    """Take note of what has begun or ceased to wait. Nothing is written while nothing changes."""
+    table = Identifier(schema, "backlog")
+    waiting = [each.name for each in found if each.rows]
+    begun = [each.name for each in found if each.rows and not each.is_noted]
+    if begun:
+        cursor.execute(
+            fill(
+                "INSERT INTO {t} (aggregate) SELECT unnest({names}) ON CONFLICT DO NOTHING",
+                t=table, names=counters.literal_list(begun),
+            )
+        )  # fmt: skip
+    if any(each.is_noted and not each.rows for each in found):
+        cursor.execute(
+            fill("DELETE FROM {t} WHERE aggregate <> ALL ({names})", t=table, names=counters.literal_list(waiting))
+        )
 
 
 def ages(cursor: Cursor, schema: str) -> dict[str, float]:
     """For how many seconds a worker has seen rows of each aggregate wait; only of those where one sees some."""
+    if not aggregates.is_schema_installed(cursor, schema):
+        return {}
     rows = cursor.execute(
         fill(
             "SELECT aggregate, extract(epoch FROM clock_timestamp() - since)::float8 FROM {t}",
@@ -116,20 +137,3 @@ def _up_to(schema: str, table: str, condition: SQL | Composed, limit: int) -> Co
         "(SELECT count(*) FROM (SELECT FROM {t} WHERE {condition} LIMIT {n}) AS few)",
         t=Identifier(schema, table), condition=condition, n=literal(limit),
     )  # fmt: skip
-
-
-def _note(cursor: Cursor, schema: str, waiting: list[str], is_noted: dict[str, bool]) -> None:
-    """Nothing is written while nothing changes: an idle worker looks every second."""
-    table = Identifier(schema, "backlog")
-    begun = [name for name in waiting if not is_noted[name]]
-    if begun:
-        cursor.execute(
-            fill(
-                "INSERT INTO {t} (aggregate) SELECT unnest({names}) ON CONFLICT DO NOTHING",
-                t=table, names=counters.literal_list(begun),
-            )
-        )  # fmt: skip
-    if any(noted and name not in waiting for name, noted in is_noted.items()):
-        cursor.execute(
-            fill("DELETE FROM {t} WHERE aggregate <> ALL ({names})", t=table, names=counters.literal_list(waiting))
-        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.sql import Identifier
+from psycopg.sql import SQL, Identifier
 
 from tallystick.compiler.text import fill, literal
 from tallystick.store.aggregates import is_schema_installed
@@ -15,6 +15,7 @@ from tallystick.store.connection import Cursor
 
 PURGED_AT_ONCE = 10_000
 """Events deleted in one transaction."""
+_COLUMNS = SQL("at, role, application, what, aggregate, detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,27 @@ def recent(cursor: Cursor, schema: str, limit: int = 100) -> list[Event]:
         return []
     rows = cursor.execute(
         fill(
-            "SELECT at, role, application, what, aggregate, detail FROM {event} ORDER BY id DESC LIMIT {n}",
-            event=Identifier(schema, "event"), n=literal(limit),
+            "SELECT {columns} FROM {event} ORDER BY id DESC LIMIT {n}",
+            columns=_COLUMNS, event=Identifier(schema, "event"), n=literal(limit),
         )
     ).fetchall()  # fmt: skip
     return [Event(*row) for row in rows]
+
+
+def drifting(cursor: Cursor, schema: str) -> dict[str, Event]:
+    """Verifications that found drift in an aggregate, and nothing has been done about it since; by aggregate."""
+    if not is_schema_installed(cursor, schema):
+        return {}
+    rows = cursor.execute(
+        fill(
+            "SELECT {columns} FROM (SELECT DISTINCT ON (aggregate) * FROM {event}"
+            " WHERE what IN ('verify', 'audit', 'repair', 'backfill', 'install', 'uninstall')"
+            " ORDER BY aggregate, id DESC) AS last WHERE detail ->> 'status' = 'drift'",
+            columns=_COLUMNS, event=Identifier(schema, "event"),
+        )
+    ).fetchall()  # fmt: skip
+    found = [Event(*row) for row in rows]
+    return {event.aggregate: event for event in found if event.aggregate is not None}
 
 
 def purge(cursor: Cursor, schema: str, older_than: timedelta) -> int:
