@@ -366,3 +366,24 @@ def test_partitions_and_copies(tally: Run, folder: Path, connect: Connect) -> No
         assert tally("verify", *options).code == 0
         assert tally("backfill", "--no-skip-existing", *options).code == 0
         assert app.execute("SELECT * FROM region ORDER BY 1").fetchall() == [("north", 0), ("south", 0)]
+
+
+def test_fold_all_takes_what_is_kept_and_passes_over_what_others_fold(
+    kept: psycopg.Connection[tuple[Any, ...]], tally: Run, connect: Connect, folder: Path
+) -> None:
+    (folder / "later.py").write_text(
+        "from tallystick import Tally\ntally = Tally()\n"
+        "tally.grouped('later', 'SELECT id, count(*) AS n FROM orders GROUP BY id')\n"
+    )
+    assert tally("install", "--app", "later:tally").code == 0, "not backfilled, so it is left out"
+    kept.execute("INSERT INTO orders (region) VALUES ('new')")
+    with connect() as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.by_day', 0))")
+        locked = tally("fold", "--all", "--json")
+        assert (tally("fold").code, locked.code) == (1, 0)
+    assert [(each["name"], each["locked"]) for each in locked.json["aggregates"]] == [
+        ("by_day", True), ("by_region", False),
+    ]  # fmt: skip
+    folded = tally("fold", "--all", "--json")
+    assert [(each["name"], each["deltas"]) for each in folded.json["aggregates"]] == [("by_day", 1), ("by_region", 0)]
+    assert tally("fold", "by_day", "--all").code == 2

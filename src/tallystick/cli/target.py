@@ -113,6 +113,10 @@ class Target:
             )
         return wanted
 
+    def kept_names(self) -> list[str]:
+        """Whatever is installed and backfilled, counters among it."""
+        return [*(found.name for found in self.installed() if found.phase == "kept"), *self.installed_counters()]
+
     def registry(self) -> Tally:
         """The application's registry.
 
