@@ -1,5 +1,6 @@
 """`tally worker`: what is due is folded, by whichever worker, whatever happens to it."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -185,6 +186,22 @@ def test_sigterm_in_a_fold_that_does_not_end(
     assert worker.stop() < 5
     assert worker.said("cut short", task="fold by_region")
     assert backlog(app, "by_region") == 1
+    halted.release()
+    assert_exact(engine, tally)
+
+
+def test_sigterm_while_the_server_says_nothing(
+    app: Connection, tally: Tally, halt: Callable[[], Halted], start: Callable[..., WorkerProcess], engine: Engine
+) -> None:
+    """As when the network is gone: neither an answer nor an end of the connection comes."""
+    worker = start(*AT_ONCE)
+    halted = halt()
+    (pid,) = halted.pids()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert worker.stop() < 5
+    finally:
+        os.kill(pid, signal.SIGCONT)
     halted.release()
     assert_exact(engine, tally)
 

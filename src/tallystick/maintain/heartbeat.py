@@ -26,6 +26,7 @@ class Heartbeat:
     def __init__(self, engine: Engine, schema: str, doing: Callable[[], str | None]) -> None:
         self._engine, self._schema, self._doing = engine, schema, doing
         self._id: int | None = None
+        self._is_reached = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -33,10 +34,10 @@ class Heartbeat:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop, and remove the row."""
+        """Stop, and remove the row; if the database could not be reached the last time, whoever looks sees it lost."""
         self._ended.set()
         self._thread.join()
-        if self._id is None:
+        if self._id is None or not self._is_reached:
             return
         try:
             with transaction(self._engine) as cursor:
@@ -48,7 +49,9 @@ class Heartbeat:
         while True:
             try:
                 self._beat()
+                self._is_reached = True
             except (TallyError, psycopg.Error) as error:
+                self._is_reached = False
                 _log.warning("heartbeat failed", extra={"error": str(error).strip()})
             if self._ended.wait(workers.BEAT_S):
                 return

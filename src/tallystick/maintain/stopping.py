@@ -5,16 +5,21 @@ All work is done in transactions, so whatever is cancelled is as if it had not b
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event
 
-GRACE_S = 3.0
+GRACE_S = 2.0
 """What the work at hand may take once the end is asked for."""
-CANCEL_EVERY_S = 0.25
-_CANCEL_TIMEOUT_S = 1.0
+CANCELS = 2
+"""So often a statement is cancelled. After that its connection is cut off: the server does not answer."""
+_CANCEL_EVERY_S = 0.25
+_CANCEL_TIMEOUT_S = 0.25
 
 _Connection = psycopg.Connection[Any]
 
@@ -34,7 +39,7 @@ class Stop:
         return self._requested.is_set()
 
     def request(self) -> None:
-        """Ask for the end. Statements that still run after the grace are cancelled, again and again until `over`."""
+        """Ask for the end. Statements that still run after the grace are cancelled, until `over`."""
         if not self._requested.is_set():
             self._requested.set()
             threading.Thread(target=self._cancel_at_last, name="cancel", daemon=True).start()
@@ -48,12 +53,15 @@ class Stop:
         self._over.set()
 
     def _cancel_at_last(self) -> None:
-        wait_s = self._grace_s
+        wait_s, cancels = self._grace_s, 0
         while not self._over.wait(wait_s):
             for connection in tuple(self._lent):
-                if not connection.closed:
-                    connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
-            wait_s = CANCEL_EVERY_S
+                if cancels < CANCELS:
+                    with suppress(psycopg.Error):  # the server is not there: the connection is cut off soon
+                        connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+                else:
+                    _cut_off(connection)
+            wait_s, cancels = _CANCEL_EVERY_S, cancels + 1
 
     def _lend(self, connection: _Connection, *_: object) -> None:
         self._lent.add(connection)
@@ -61,3 +69,9 @@ class Stop:
     def _take_back(self, connection: _Connection | None, *_: object) -> None:
         if connection is not None:
             self._lent.discard(connection)
+
+
+def _cut_off(connection: _Connection) -> None:
+    """End whatever waits for a server that says nothing. The server rolls back when it notices."""
+    with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
+        ours.shutdown(socket.SHUT_RDWR)

@@ -122,7 +122,7 @@ class Worker:
             backlog.note(cursor, self._schema, waiting)
             due = schedules.due(cursor, self._schema)
         for each in due:
-            self._attempt(f"schedule {each.name}", f"schedule {each.name}", partial(self._run_schedule, each.name))
+            self._attempt(f"schedule {each.name}", each.name, partial(self._run_schedule, each.name))
         for found in sorted(waiting, key=lambda found: (found.is_stale, found.rows), reverse=True):
             if self._is_due(found):
                 self._attempt(f"fold {found.name}", found.name, partial(self._fold, found))
@@ -141,7 +141,7 @@ class Worker:
         Raises:
             ServerUnavailable, psycopg.OperationalError: no connection.
         """
-        if self._stop.is_requested() or self._resting.is_resting(subject):
+        if self._stop.is_requested() or self._resting.is_resting(what):
             return
         self._doing = what
         try:
@@ -155,12 +155,12 @@ class Worker:
                 _log.info("cut short", extra={"task": what})
                 return
             self.done.failures[subject] += 1
-            rest_s = round(self._resting.failed(subject), 1)
+            rest_s = round(self._resting.failed(what), 1)
             is_known = isinstance(error, TallyError | psycopg.Error)
             told = {"task": what, "error": str(error).strip(), "next_try_s": rest_s}
             _log.error("failed", extra=told, exc_info=not is_known)
         else:
-            self._resting.succeeded(subject)
+            self._resting.succeeded(what)
         finally:
             self._doing = None
 

@@ -66,8 +66,8 @@ def drifting(cursor: Cursor, schema: str) -> dict[str, Event]:
     rows = cursor.execute(
         fill(
             "SELECT {columns} FROM (SELECT DISTINCT ON (aggregate) * FROM {event}"
-            " WHERE what IN ('verify', 'audit', 'repair', 'backfill', 'install', 'uninstall')"
-            " ORDER BY aggregate, id DESC) AS last WHERE detail ->> 'status' = 'drift'",
+            " WHERE what IN ('verify', 'drift', 'repair', 'backfill', 'install', 'resume')"
+            " ORDER BY aggregate, id DESC) AS last WHERE what = 'drift' OR detail ->> 'status' = 'drift'",
             columns=_COLUMNS, event=Identifier(schema, "event"),
         )
     ).fetchall()  # fmt: skip
