@@ -36,6 +36,10 @@ REST_S = 300.0
 STALE_S = 60.0
 """Between two folds that are due for no other reason than that readers are served by the source."""
 PURGE_EVERY_S = 3600.0
+LOOK_SHARE = 0.02
+"""Of the time, at most, is spent on looking: beside a long snapshot a look walks over all deltas folded since."""
+LOOK_RARELY_S = 30.0
+"""A look that takes long is repeated after so many seconds at the latest."""
 
 _log = logging.getLogger("tallystick.worker")
 
@@ -105,7 +109,7 @@ class Worker:
     def _round_or_rest(self) -> float:
         """One round; for how many seconds to wait before the next."""
         try:
-            self._round()
+            look_s = self._round()
         except (TallyError, psycopg.Error) as error:
             if self._stop.is_requested():
                 return 0
@@ -114,13 +118,16 @@ class Worker:
             _log.error("no work done", extra={"error": str(error).strip(), "next_try_s": round(rest_s, 1)})
             return rest_s
         self._outage.succeeded("database")
-        return self._settings.interval_s
+        return max(self._settings.interval_s, min(look_s / LOOK_SHARE, LOOK_RARELY_S))
 
-    def _round(self) -> None:
+    def _round(self) -> float:
+        """Look, and do what is due; how long the look took, in seconds."""
+        started = time.perf_counter()
         with transaction(self._engine) as cursor:
             waiting = backlog.look(cursor, self._schema, self._settings.backlog)
             backlog.note(cursor, self._schema, waiting)
             due = schedules.due(cursor, self._schema)
+        look_s = time.perf_counter() - started
         for each in due:
             self._attempt(f"schedule {each.name}", each.name, partial(self._run_schedule, each.name))
         for found in sorted(waiting, key=lambda found: (found.is_stale, found.rows), reverse=True):
@@ -128,6 +135,7 @@ class Worker:
                 self._attempt(f"fold {found.name}", found.name, partial(self._fold, found))
         if time.monotonic() >= self._purge_next:
             self._attempt("purge", "purge", self._purge)
+        return look_s
 
     def _is_due(self, each: Waiting) -> bool:
         is_old = each.rows > 0 and each.age_s >= self._settings.max_age_s
