@@ -115,7 +115,7 @@ class Target:
 
     def kept_names(self) -> list[str]:
         """Whatever is installed and backfilled, counters among it."""
-        return [*(found.name for found in self.installed() if found.phase == "kept"), *self.installed_counters()]
+        return [*(found.name for found in self.installed() if found.is_complete), *self.installed_counters()]
 
     def registry(self) -> Tally:
         """The application's registry.

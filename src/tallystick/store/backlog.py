@@ -37,7 +37,7 @@ def look(cursor: Cursor, schema: str, limit: int) -> list[Waiting]:
     Args:
         limit: rows to count in each at most.
     """
-    kept = [found for found in aggregates.every(cursor, schema) if found.phase == "kept" and found.source is not None]
+    kept = [found for found in aggregates.every(cursor, schema) if found.is_complete and found.source is not None]
     counted = [found.name for found in counters.every(cursor, schema)]
     queries = [
         *(_of_aggregate(schema, found, limit) for found in kept),
