@@ -222,6 +222,18 @@ def test_a_fold_that_fails_is_told_and_tried_again_and_the_others_go_on(
     assert_exact(engine, tally)
 
 
+def test_an_aggregate_in_ruins_is_told_and_the_others_go_on(
+    app: Connection, tally: Tally, start: Callable[..., WorkerProcess]
+) -> None:
+    app.execute("DROP TABLE tally.by_region__delta CASCADE")
+    worker = start(*AT_ONCE)
+    worker.until_said("failed", task="look at by_region", level="error")
+    app.execute(ADD)
+    until(lambda: all_folded(app, ("by_day",)), "the other aggregate's fold")
+    worker.until_said("folded", aggregate="by_day")
+    assert not worker.said("no work done")
+
+
 def test_a_lost_connection_is_made_anew(
     app: Connection, tally: Tally, start: Callable[..., WorkerProcess], engine: Engine
 ) -> None:

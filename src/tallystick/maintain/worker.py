@@ -123,8 +123,8 @@ class Worker:
     def _round(self) -> float:
         """Look, and do what is due; how long the look took, in seconds."""
         started = time.perf_counter()
+        waiting = self._look()
         with transaction(self._engine) as cursor:
-            waiting = backlog.look(cursor, self._schema, self._settings.backlog)
             backlog.note(cursor, self._schema, waiting)
             due = schedules.due(cursor, self._schema)
         look_s = time.perf_counter() - started
@@ -136,6 +136,23 @@ class Worker:
         if time.monotonic() >= self._purge_next:
             self._attempt("purge", "purge", self._purge)
         return look_s
+
+    def _look(self) -> list[Waiting]:
+        """At all in one statement; if one of them is in ruins, at each by itself."""
+        waiting: list[Waiting] = []
+
+        def look_at(only: str | None) -> None:
+            with transaction(self._engine, read_only=True) as cursor:
+                waiting.extend(backlog.look(cursor, self._schema, self._settings.backlog, only=only))
+
+        try:
+            look_at(None)
+        except psycopg.ProgrammingError:
+            with transaction(self._engine, read_only=True) as cursor:
+                names = backlog.names(cursor, self._schema)
+            for name in names:
+                self._attempt(f"look at {name}", name, partial(look_at, name))
+        return waiting
 
     def _is_due(self, each: Waiting) -> bool:
         is_old = each.rows > 0 and each.age_s >= self._settings.max_age_s

@@ -31,14 +31,22 @@ class Waiting:
     is_noted: bool
 
 
-def look(cursor: Cursor, schema: str, limit: int) -> list[Waiting]:
+def names(cursor: Cursor, schema: str) -> list[str]:
+    """Of the aggregates that are kept, and of the counters."""
+    return [*(found.name for found in _kept(cursor, schema)), *(each.name for each in counters.every(cursor, schema))]
+
+
+def look(cursor: Cursor, schema: str, limit: int, *, only: str | None = None) -> list[Waiting]:
     """What waits in the aggregates that are kept and in the counters.
 
     Args:
         limit: rows to count in each at most.
+        only: the one to look at.
+    Raises:
+        psycopg.ProgrammingError: what belongs to one of them is not there.
     """
-    kept = [found for found in aggregates.every(cursor, schema) if found.is_complete and found.source is not None]
-    counted = [found.name for found in counters.every(cursor, schema)]
+    kept = [found for found in _kept(cursor, schema) if only in (None, found.name)]
+    counted = [each.name for each in counters.every(cursor, schema) if only in (None, each.name)]
     queries = [
         *(_of_aggregate(schema, found, limit) for found in kept),
         *(_of_counter(schema, name, limit) for name in counted),
@@ -54,9 +62,8 @@ def look(cursor: Cursor, schema: str, limit: int) -> list[Waiting]:
         )
     ).fetchall()  # fmt: skip
     changed = {found.name for found in kept if partitions.differences(cursor, schema, found)}
-    names = set(counted)
     return [
-        Waiting(name, name in names, n, age, stale or name in changed, noted) for name, n, age, stale, noted in rows
+        Waiting(name, name in counted, n, age, stale or name in changed, noted) for name, n, age, stale, noted in rows
     ]
 
 
@@ -96,6 +103,10 @@ def forget(cursor: Cursor, schema: str, name: str) -> None:
     cursor.execute(
         fill("DELETE FROM {t} WHERE aggregate = {name}", t=Identifier(schema, "backlog"), name=literal(name))
     )
+
+
+def _kept(cursor: Cursor, schema: str) -> list[Installed]:
+    return [found for found in aggregates.every(cursor, schema) if found.is_complete and found.source is not None]
 
 
 def _of_aggregate(schema: str, found: Installed, limit: int) -> Composed:
