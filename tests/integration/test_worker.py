@@ -10,7 +10,12 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import URL, Column, Date, Engine, Integer, MetaData, Table, Text
 
-from tallystick import Tally
+from tallystick import Tally, UsageError
+from tallystick.cli.worker import work
+from tallystick.maintain import worker as working_on
+from tallystick.maintain.health import problems
+from tallystick.maintain.stopping import Stop
+from tallystick.maintain.worker import Settings, Worker
 from tests.commands import ORDERS
 from tests.conftest import Connect
 from tests.oracle import assert_exact
@@ -305,6 +310,36 @@ def test_old_events_are_purged(app: Connection, tally: Tally, start: Callable[..
     assert recent
     start("--interval", "0.05", "--keep-events", "7")
     until(lambda: rows(app, "SELECT id FROM tally.event ORDER BY id") == recent, "that only recent events are left")
+
+
+def test_it_verifies_chunk_by_chunk_and_tells_of_drift(
+    app: Connection, tally: Tally, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working_on, "AUDIT_EVERY_S", 0.01)
+    stop = Stop(engine)
+    worker = Worker(engine, "tally", Settings(interval_s=0.05, audit=1.0), stop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        passes = "SELECT aggregate FROM tally.audit WHERE passes > 1 AND drifted = 0 ORDER BY aggregate"
+        until(lambda: app.execute(passes).fetchall() == [("by_day",), ("by_region",)], "two passes over both")
+        app.execute("UPDATE tally.by_region__state SET n = n + 1 WHERE k1 = 'r2'")
+        until(lambda: worker.done.drifted["by_region"], "the drift")
+    finally:
+        stop.request()
+        thread.join()
+    assert worker.done.drifted["by_day"] == 0
+    assert rows(app, "SELECT DISTINCT aggregate FROM tally.event WHERE what = 'drift'") == [("by_region",)]
+    assert [each.subject for each in problems(engine, "tally", tally.status(engine))] == ["by_region"]
+    tally.repair(engine, only=["by_region"])
+    assert problems(engine, "tally", tally.status(engine)) == []
+    assert_exact(engine, tally)
+
+
+@pytest.mark.parametrize("wrong", ["1", "much", "-1%", "101%", "nan%"])
+def test_a_share_that_is_none(wrong: str) -> None:
+    with pytest.raises(UsageError, match="no share of the time"):
+        work(dsn="postgresql:///nowhere", schema="tally", audit=wrong)
 
 
 @pytest.mark.slow

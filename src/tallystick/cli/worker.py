@@ -41,6 +41,9 @@ def work(
     keep_events: Annotated[
         int, typer.Option(min=1, max=36_500, help="Days after which events are deleted.")
     ] = _DEFAULT.keep_events.days,
+    audit: Annotated[
+        str, typer.Option(metavar="SHARE", help="Share of the time to spend on verifying, such as 0.5%. 0: none.")
+    ] = f"{_DEFAULT.audit:.0%}",
     metrics_port: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where to serve metrics for Prometheus. Default: nowhere.")
     ] = None,
@@ -48,7 +51,7 @@ def work(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log every fold, too.")] = False,
 ) -> None:
     """Fold what is due, again and again, until SIGTERM or Ctrl-C. Any number may run, on any machines."""
-    settings = Settings(interval, backlog, max_age, timedelta(days=keep_events))
+    settings = Settings(interval, backlog, max_age, timedelta(days=keep_events), _share(audit))
     with opened(dsn, app, schema, Output(as_json=False)) as target:
         engine = engine_for(target.engine.url)
         stop = Stop(engine)
@@ -61,6 +64,18 @@ def work(
                 worker.run()
         finally:
             engine.dispose()
+
+
+def _share(written: str) -> float:
+    """1% as 0.01."""
+    number = written.strip().removesuffix("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1 or (number == written.strip() and share):
+        raise UsageError(f'"{written}" is no share of the time.', hint="Write it like --audit 1%, or 0 for none.")
+    return share
 
 
 def _serve_metrics(engine: Engine, schema: str, worker: Worker, address: str) -> None:

@@ -33,7 +33,7 @@ def problems(engine: Engine, schema: str, found: Iterable[AggregateStatus]) -> l
     findings = [finding for each in found for finding in _aggregate(each)]
     for name, event in drifting.items():
         said = f"a verification at {event.at:%Y-%m-%d %H:%M} found drift"
-        findings.append(Finding("error", name, said, f"tally verify {name}"))
+        findings.append(Finding("error", name, said, f"tally repair {name}"))
     findings += _workers(seen)
     for each in late:
         what = f"was due at {each.due_at:%Y-%m-%d %H:%M} and is not done"

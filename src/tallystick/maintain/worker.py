@@ -1,4 +1,4 @@
-"""The worker: folds what is due, does what is scheduled, and keeps our own tables small, until it is told to stop.
+"""The worker: folds what is due, does what is scheduled, verifies a little, and tidies up, until it is told to stop.
 
 Any number of workers may run, on any machines. What one does is claimed with an advisory lock of its transaction, so
 that the others pass it over; a worker that is killed leaves nothing behind that another could not go on with. Without
@@ -20,13 +20,14 @@ from sqlalchemy import URL, Engine, create_engine
 
 from tallystick.errors import FoldLocked, TallyError
 from tallystick.maintain import counters, folding, schedule
+from tallystick.maintain.audit import audit_step
 from tallystick.maintain.backoff import Backoff
 from tallystick.maintain.heartbeat import Heartbeat
 from tallystick.maintain.stopping import Stop
 from tallystick.store import backlog, events, schedules
 from tallystick.store.aggregates import is_schema_installed
 from tallystick.store.backlog import Waiting
-from tallystick.store.connection import is_lost, transaction
+from tallystick.store.connection import is_lost, lift_timeouts, transaction
 from tallystick.store.locks import claim
 
 OUTAGE_S = 30.0
@@ -36,6 +37,8 @@ REST_S = 300.0
 STALE_S = 60.0
 """Between two folds that are due for no other reason than that readers are served by the source."""
 PURGE_EVERY_S = 3600.0
+AUDIT_EVERY_S = 10.0
+"""A chunk of some aggregate is verified as often as that, unless the share of time that it may take is used up."""
 LOOK_SHARE = 0.02
 """Of the time, at most, is spent on looking: beside a long snapshot a look walks over all deltas folded since."""
 LOOK_RARELY_S = 30.0
@@ -53,12 +56,14 @@ class Settings:
         backlog: rows that make a fold due at once.
         max_age_s: what makes a fold due of any number of rows: how long they have waited, in seconds.
         keep_events: older events are deleted.
+        audit: the share of the worker's time that goes into verifying, chunk by chunk; 0 for none.
     """
 
     interval_s: float = 1.0
     backlog: int = 1_000
     max_age_s: float = 5.0
     keep_events: timedelta = timedelta(days=90)
+    audit: float = 0.01
 
 
 @dataclass(slots=True)
@@ -92,6 +97,8 @@ class Worker:
         self._outage = Backoff(OUTAGE_S)
         self._stale_next: dict[str, float] = {}
         self._purge_next = 0.0
+        self._audit_next = time.monotonic() + AUDIT_EVERY_S
+        self._audited = ""
 
     def run(self) -> None:
         """Work until the stop is requested."""
@@ -135,6 +142,8 @@ class Worker:
                 self._attempt(f"fold {found.name}", found.name, partial(self._fold, found))
         if time.monotonic() >= self._purge_next:
             self._attempt("purge", "purge", self._purge)
+        if self._settings.audit and time.monotonic() >= self._audit_next:
+            self._audit(sorted(found.name for found in waiting if not found.is_counter))
         return look_s
 
     def _look(self) -> list[Waiting]:
@@ -203,6 +212,29 @@ class Worker:
         _log.debug("folded", extra={**told, "elapsed_s": round(result.elapsed_s, 4)})
         if result.adopted:
             _log.info("counts new partitions", extra={"aggregate": name, "partitions": ", ".join(result.adopted)})
+
+    def _audit(self, names: list[str]) -> None:
+        """Verify a chunk of the aggregate whose turn it is; if it takes its time, the next has to wait for longer."""
+        started = time.monotonic()
+        if names:
+            self._audited = next((name for name in names if name > self._audited), names[0])
+            self._attempt(f"audit {self._audited}", self._audited, partial(self._audit_one, self._audited))
+        took_s = time.monotonic() - started
+        self._audit_next = started + max(AUDIT_EVERY_S, took_s / self._settings.audit)
+
+    def _audit_one(self, name: str) -> None:
+        with transaction(self._engine) as cursor:
+            if not claim(cursor, self._schema, f"audit {name}"):
+                return
+            lift_timeouts(cursor)
+            step = audit_step(self._engine, self._schema, name, budget_s=self._settings.audit * AUDIT_EVERY_S)
+        report = step.report
+        if report.drifted and step.is_stored:
+            self.done.drifted[name] += report.drifted
+            first = report.first[0].group
+            _log.error("drift", extra={"aggregate": name, "drifted": report.drifted, "first": first})
+        told = {"aggregate": name, "status": report.status, report.unit: report.groups, "is_last": step.is_last}
+        _log.debug("audited", extra={**told, "elapsed_s": round(report.elapsed_s, 4)})
 
     def _run_schedule(self, name: str) -> None:
         outcome = schedule.run_if_due(self._engine, self._schema, name)
