@@ -57,7 +57,7 @@ def test_plan_leaves_nothing_behind(app: Connection, engine: Engine, tally: Tall
     assert objects(app) == before
     assert (planned.aggregate, planned.source) == ("m", "public.message")
     assert planned.compiled is not None
-    assert len([each for each in planned.compiled.triggers if each.text().startswith("CREATE TRIGGER")]) == 6
+    assert len([each for each in planned.compiled.triggers if each.text().startswith("CREATE TRIGGER")]) == 7
 
 
 def test_plan_is_what_install_runs(app: Connection, engine: Engine, tally: Tally) -> None:
@@ -142,7 +142,7 @@ def test_changed_definition_is_refused(app: Connection, engine: Engine, kept: Ta
 
 def test_backfill_twice(app: Connection, engine: Engine, kept: Tally) -> None:
     app.execute("DELETE FROM message WHERE chat_id = 3")
-    (again,) = kept.backfill(engine)
+    (again,) = kept.backfill(engine, force=True)
     assert (again.aggregate, again.groups) == ("m", 14)
     assert again.elapsed_s > 0
     assert_exact(engine, kept)

@@ -214,7 +214,7 @@ def _triggers(
         elif actual[trigger] != enabled:
             yield Finding(
                 "error", name, f'trigger "{trigger}" on {table} {_FIRES[actual[trigger]]}',
-                _enable_trigger(table, trigger, enabled) + f"; then: tally backfill {name}",
+                _enable_trigger(table, trigger, enabled) + f"; then: tally backfill {name} --force",
             )  # fmt: skip
 
 
