@@ -1,7 +1,7 @@
 # Everything runs in .venv, which is made from requirements.lock. Needed: make and Python 3.11 or newer.
 
 PYTHON ?= python3
-# Passed on to the command of demo, test, soak and lock: make test ARGS="-m 'not slow' tests/unit"
+# Passed on to the command of demo, test, soak, crash and lock: make test ARGS="-m 'not slow' tests/unit"
 ARGS ?=
 
 BIN := .venv/bin
@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 LOCK_BIN := .venv-lock/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format lock clean
+.PHONY: help demo test soak crash lint format lock clean
 
 help: ## Show this list
 	@echo "Usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -23,6 +23,9 @@ test: $(STAMP) ## Run the tests (ARGS are options of pytest)
 
 soak: $(STAMP) ## Run the state machines for an hour, seeds printed (ARGS="--minutes 5")
 	@$(BIN)/python -m tests.property.soak $(ARGS)
+
+crash: $(STAMP) ## Kill the server under load, 20 times on each version (ARGS are options of pytest)
+	@TALLY_KILLS=20 $(BIN)/python -m pytest -n 0 tests/crash $(ARGS)
 
 lint: $(STAMP) ## Check style, format, types and the direction of imports
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The PostgreSQL servers of one test run: the newest version, from the wheel, and the oldest that is at hand.
 
 They listen on a unix socket in a temporary directory, and are stopped and removed at the end. Settings trade
-durability for speed: a test's data need not survive a power cut.
+durability for speed: a test's data need not survive a power cut, unless a test asks for DURABLE ones.
 """
 
 import os
@@ -26,14 +26,17 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 NEWEST, OLDEST_IN_WHEEL = 18, 16
 SYSTEM_VERSIONS = (15, 16, 17)
-SETTINGS = """
-fsync = off
-full_page_writes = off
-synchronous_commit = off
+DURABLE = """
 shared_buffers = 64MB
 max_connections = 100
 max_prepared_transactions = 20
 jit = off
+"""
+SETTINGS = f"""
+{DURABLE}
+fsync = off
+full_page_writes = off
+synchronous_commit = off
 """
 
 
@@ -121,7 +124,8 @@ class Server:
 class Servers:
     """Starts a server when it is first asked for, and stops all of them at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = SETTINGS) -> None:
+        self._settings = settings
         self._home = Path(tempfile.mkdtemp(prefix="tally-")).resolve()
         self._home.chmod(0o755)  # for root, the servers run as another user
         self._running: dict[Release, Server] = {}
@@ -133,7 +137,7 @@ class Servers:
             cluster = Cluster(self._home / str(release.major), found, account)
             cluster.create(["--no-sync"])
             with (cluster.data / "postgresql.conf").open("a") as configuration:
-                configuration.write(SETTINGS)
+                configuration.write(self._settings)
             cluster.ensure()
             self._running[release] = Server(release, cluster)
         return self._running[release]

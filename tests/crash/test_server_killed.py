@@ -1,0 +1,144 @@
+"""kill -9 of the server under load, again and again: nothing committed is lost, and kept equals direct.
+
+`make crash` does it 20 times on each version; TALLY_KILLS says how often.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+from psycopg import sql
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from tallystick import Tally
+from tallystick.embedded import Cluster
+from tests.conftest import RELEASES
+from tests.crash import world
+from tests.crash.world import DEADLINE_S, Load, Repeated
+from tests.servers import DURABLE, Connection, Release, Server, Servers
+
+KILLS = int(os.environ.get("TALLY_KILLS", "3"))
+# Checkpoints and vacuums all the time, so that recovery begins anywhere.
+SETTINGS = f"""
+{DURABLE}
+max_wal_size = 32MB
+autovacuum_naptime = 1s
+"""
+Operation = Callable[[Engine, Tally, Tally], object]
+
+
+def _reinstall(engine: Engine, _: Tally, coming: Tally) -> None:
+    coming.install(engine)
+    coming.backfill(engine)
+    coming.uninstall(engine)
+
+
+# What runs again and again, beside folds, when the server is killed: over the aggregates that stay, and one that comes.
+OPERATIONS: dict[str, Operation] = {
+    "fold": lambda engine, tally, _: tally.fold(engine),
+    "backfill": lambda engine, tally, _: tally.backfill(engine),
+    "verify": lambda engine, tally, _: tally.verify(engine),
+    "install, backfill, uninstall": _reinstall,
+}
+
+
+@pytest.fixture(scope="module", params=RELEASES, ids=lambda release: f"pg{release.major}")
+def durable(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of these tests' own, whose commits survive a power cut."""
+    release: Release = request.param
+    running = Servers(SETTINGS)
+    try:
+        yield running.get(release)
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def engine(durable: Server) -> Iterator[Engine]:
+    """Over a database of the test's own."""
+    engine = create_engine(durable.url(durable.create_database("template1")), poolclass=NullPool)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def connect(durable: Server, engine: Engine) -> Callable[[], Connection]:
+    """Open connections to the same."""
+    assert engine.url.database is not None
+    return partial(durable.connect, engine.url.database)
+
+
+def cut_power(cluster: Cluster) -> None:
+    """End all processes of a server at one moment."""
+    postmaster = cluster.postmaster()
+    assert postmaster is not None
+    postmaster.suspend()  # from now on it starts none
+    processes = [postmaster, *postmaster.children()]
+    for end in (psutil.Process.suspend, psutil.Process.kill):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+    _, alive = psutil.wait_procs(processes, timeout=DEADLINE_S)
+    assert not alive
+
+
+def kill_a_child(cluster: Cluster) -> None:
+    """End one process; the postmaster ends all others and recovers."""
+    postmaster = cluster.postmaster()
+    assert postmaster is not None
+    random.choice(postmaster.children()).kill()
+
+
+@pytest.mark.slow
+def test_killed_under_load(durable: Server, engine: Engine, connect: Callable[[], Connection]) -> None:
+    tally, coming = world.build(engine, connect()), world.coming_and_going()
+    committed: set[int] = set()
+    names = random.sample(list(OPERATIONS), len(OPERATIONS))
+    for number in range(KILLS):
+        operation = partial(OPERATIONS[names[number % len(names)]], engine, tally, coming)
+        running, folding = Repeated(operation), Repeated(partial(tally.fold, engine))
+        running.until_begun()
+        load = Load(connect)
+        load.until_committed(random.randint(20, 300))
+        end = cut_power if number % 2 == 0 else kill_a_child
+        end(durable.cluster)
+        committed |= load.end()
+        folding.end()
+        running.end()
+        durable.cluster.ensure()
+        world.check(engine, tally, committed)
+        operation()
+        tally.backfill(engine)  # a backfill that was killed is run again: it is what fills the copies
+        world.check_copies(engine, tally)
+        world.check(engine, tally, committed)
+
+
+def test_prepared_transactions_outlive_the_server(
+    durable: Server, engine: Engine, connect: Callable[[], Connection]
+) -> None:
+    """Their deltas come and go with them, though everything before was folded and counted again meanwhile."""
+    tally = world.build(engine, connect())
+    for name in ("kept", "dropped"):
+        with connect() as connection:
+            connection.execute("INSERT INTO message (chat_id, author, size) VALUES (1, 'two phases', 1000)")
+            connection.execute("DELETE FROM message WHERE size = 49 AND (id %% 2 = 0) = %s", [name == "kept"])
+            connection.execute(world.ADD, {"key": "a", "n": 1000})
+            connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(name))
+    cut_power(durable.cluster)
+    durable.cluster.ensure()
+    world.check(engine, tally, set())
+    tally.fold(engine)
+    tally.backfill(engine)
+    world.check(engine, tally, set())
+    with connect() as connection:
+        connection.autocommit = True
+        connection.execute("COMMIT PREPARED 'kept'")
+        connection.execute("ROLLBACK PREPARED 'dropped'")
+    world.check(engine, tally, set())
+    world.check_copies(engine, tally)
+    world.check(engine, tally, set())
