@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Condition, Event
 from typing import LiteralString, cast
 
@@ -106,11 +106,17 @@ def coming_and_going() -> Tally:
     return tally
 
 
-def is_lost(error: psycopg.OperationalError | ServerUnavailable) -> bool:
-    """Whether the connection is gone, or there is none to be had, in contrast to a statement that failed."""
-    if isinstance(error, ServerUnavailable):
-        return True
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+@contextmanager
+def until_lost() -> Iterator[None]:
+    """End quietly when the connection is lost or there is none to be had; a statement that fails is an error."""
+    try:
+        yield
+    except ServerUnavailable:
+        pass
+    # An InternalError is what psycopg makes of a connection that is lost with the answer to COMMIT.
+    except (psycopg.OperationalError, psycopg.InternalError) as error:
+        if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
+            raise
 
 
 def build(engine: Engine, connection: Connection) -> Tally:
@@ -168,23 +174,24 @@ class Load:
         chance = random.Random(seed)
         given = {"w": number, "writers": WRITERS}
         try:
-            while not self._stopped.is_set():
-                with connection.transaction():
-                    for write in chance.sample(WRITES, chance.randint(0, 3)):
-                        connection.execute(write, {**given, "r": chance.randint(1, 10**6)})
-                    n = chance.randint(-5, 100)
-                    row = connection.execute(ADD, {"key": chance.choice("abc"), "n": n}).fetchone()
-                    assert row is not None
-                with self._more:
-                    self.committed.add(row[0])
-                    self._more.notify_all()
-        except psycopg.OperationalError as error:
-            if not is_lost(error):
-                raise
+            with until_lost():
+                while not self._stopped.is_set():
+                    token = self._transact(connection, chance, given)
+                    with self._more:
+                        self.committed.add(token)
+                        self._more.notify_all()
         finally:
             connection.close()
             with self._more:
                 self._more.notify_all()
+
+    def _transact(self, connection: Connection, chance: random.Random, given: dict[str, int]) -> int:
+        with connection.transaction():
+            for write in chance.sample(WRITES, chance.randint(0, 3)):
+                connection.execute(write, {**given, "r": chance.randint(1, 10**6)})
+            row = connection.execute(ADD, {"key": chance.choice("abc"), "n": chance.randint(-5, 100)}).fetchone()
+        assert row is not None
+        return int(row[0])
 
 
 class Repeated:
@@ -211,14 +218,11 @@ class Repeated:
         self._thread.shutdown()
 
     def _repeat(self) -> None:
-        try:
+        with until_lost():
             while not self._stopped.is_set():
                 self._begun.set()
                 with suppress(FoldLocked):
                     self._run()
-        except (psycopg.OperationalError, ServerUnavailable) as error:
-            if not is_lost(error):
-                raise
 
 
 def check(engine: Engine, tally: Tally, committed: set[int]) -> None:

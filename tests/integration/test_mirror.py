@@ -1,6 +1,7 @@
 """Copies of measures in a parent table: eventual, in short transactions, never in anybody's way."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import LiteralString
 
 import pytest
@@ -23,8 +24,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool
 
 from tallystick import Tally
+from tallystick.declare.names import fold_lock_key
 from tallystick.errors import DeclarationError, MissingPrivilege
+from tallystick.maintain import mirror
 from tests.conftest import Connect
+from tests.isolation.stage import Beside
 from tests.oracle import assert_exact
 from tests.servers import Connection
 from tests.stepping import Session
@@ -181,6 +185,29 @@ def test_old_answers_never_replace_newer_ones(
         tally.fold(engine)
     folder.run("ROLLBACK").result()
     tally.fold(engine)
+    assert not stale(app)
+
+
+def test_another_session_folds_in_the_middle(
+    app: Connection, database: URL, engine: Engine, tally: Tally, connect: Connect
+) -> None:
+    """What was counted is kept by then, so copying goes on when that one has ended."""
+    tally.backfill(engine)
+    app.execute("UPDATE chat SET message_count = NULL")
+    mirror.note_parents(engine, "tally", "by_chat", skip_existing=True)
+    folder, lock = connect(autocommit=True), "hashtextextended(%s, 0)"
+    key = [fold_lock_key("tally", "by_chat")]
+
+    def hold_once(done: int) -> None:
+        if done == 1:
+            folder.execute(f"SELECT pg_advisory_lock({lock})", key)
+
+    with ExitStack() as opened:
+        beside = Beside(database, connect(autocommit=True), opened)
+        copying = beside.start(lambda each: mirror.copy(each, "tally", "by_chat", batch_size=1, progress=hold_once))
+        copying.until_pausing()
+        folder.execute(f"SELECT pg_advisory_unlock({lock})", key)
+        assert copying.result() == mirror.Copied(done=9, locked=0)
     assert not stale(app)
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import fill, literal
 from tallystick.declare.names import internal_name
+from tallystick.maintain.patience import patiently
 from tallystick.store import locks
-from tallystick.store.connection import one_row, transaction
+from tallystick.store.connection import Row, one_row, transaction
 
 BATCH = 100
 """Parents in one transaction. Whoever wants to change one of them waits for that transaction, a few milliseconds."""
@@ -42,22 +43,26 @@ def copy(
         batch_size: parents in one transaction.
         progress: is told after each transaction how many notes are done.
     Raises:
-        FoldLocked: another session folds this aggregate; what is left is left to the next pass.
+        FoldLocked: another session folded this aggregate all the time; what is left is left to the next pass.
     """
     function = Identifier(schema, internal_name(name, "copy"))
-    last, done, locked = 0, 0, 0
-    while True:
+
+    def attempt(after: int) -> Row:
         with transaction(engine) as cursor:
             # A statement of its own: what is copied must be younger than the lock, lest it replaces something newer.
             locks.lock_fold(cursor, schema, name)
-            found = one_row(
+            return one_row(
                 cursor.execute(
                     fill(
                         "SELECT last, done, locked FROM {f}({after}, {most})",
-                        f=function, after=literal(last), most=literal(batch_size),
+                        f=function, after=literal(after), most=literal(batch_size),
                     )
                 )
             )  # fmt: skip
+
+    last, done, locked = 0, 0, 0
+    while True:
+        found = patiently(engine, attempt, last)
         if found[0] is None:
             return Copied(done, locked)
         last, done, locked = found[0], done + found[1], locked + found[2]

@@ -20,7 +20,7 @@ from tallystick.errors import InstallError, SourceLocked
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, locks
 from tallystick.store.catalog import Relation
-from tallystick.store.connection import Cursor, autocommit, lift_timeouts, transaction
+from tallystick.store.connection import Cursor, autocommit, keeps_its_session, lift_timeouts, transaction
 
 WATCH_S = 2.0
 """Time between two looks at whom a build waits for."""
@@ -153,11 +153,13 @@ def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str, 
     schema, _ = split_name(table.name)
     index = f"{schema}.{Identifier(name).as_string(None)}"
     with autocommit(engine) as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', '0', false)")
+        lasts = keeps_its_session(cursor)
+        if lasts:
+            cursor.execute("SELECT set_config('statement_timeout', '0', false)")
         try:
             # What is left of a build that was killed.
-            _watched(engine, cursor, _dropped(index, concurrently=True), told)
-            _watched(engine, cursor, create_index(name, needed.on(table.name), concurrently=True), told)
+            _watched(engine, cursor, table, _dropped(index, concurrently=True), told)
+            _watched(engine, cursor, table, create_index(name, needed.on(table.name), concurrently=True), told)
         except psycopg.errors.InsufficientPrivilege:
             raise
         except psycopg.Error as error:
@@ -168,18 +170,19 @@ def _build_one(engine: Engine, needed: NeededIndex, table: Relation, name: str, 
                 + create_index(name, needed.on(table.name), concurrently=True).as_string(None),
             ) from error
         finally:
-            cursor.execute("RESET statement_timeout")
+            if lasts:
+                cursor.execute("RESET statement_timeout")
     return index
 
 
-def _watched(engine: Engine, cursor: Cursor, statement: Composed, told: Told) -> None:
+def _watched(engine: Engine, cursor: Cursor, table: Relation, statement: Composed, told: Told) -> None:
     """Run a statement, and tell whom it waits for."""
     pid, known = cursor.connection.info.backend_pid, set[int]()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(cursor.execute, statement)
         while not wait([running], WATCH_S).done:
             with transaction(engine, read_only=True) as other:
-                waited_for = catalog.blocking(other, pid)
+                waited_for = catalog.blocking(other, pid, table.oid)
             if not known >= {session.pid for session in waited_for}:
                 told(f"the index waits for the transaction of {'; '.join(map(str, waited_for))}")
             known = {session.pid for session in waited_for}

@@ -198,9 +198,9 @@ def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
     return [Blocker(*row) for row in cursor.execute(named("blockers"), {"table": table, "readers": readers}).fetchall()]
 
 
-def blocking(cursor: Cursor, pid: int) -> list[Blocker]:
-    """Sessions that a session waits for."""
-    return [Blocker(*row) for row in cursor.execute(named("blocking"), {"pid": pid}).fetchall()]
+def blocking(cursor: Cursor, pid: int, table: int) -> list[Blocker]:
+    """Sessions that a session waits for, or, as a pooler does not tell its number, the build of an index on a table."""
+    return [Blocker(*row) for row in cursor.execute(named("blocking"), {"pid": pid, "table": table}).fetchall()]
 
 
 def triggers(cursor: Cursor, source: int) -> dict[str, str]:

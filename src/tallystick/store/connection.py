@@ -34,9 +34,7 @@ def transaction(
         MissingPrivilege: the role lacks a right.
         MaintenanceRefused: PostgreSQL does not let our tables be changed.
     """
-    connection = _connection(engine)
-    try:
-        raw = cast("psycopg.Connection[tuple[Any, ...]]", connection.driver_connection)
+    with _lent(engine) as raw:
         try:
             with raw.transaction(force_rollback=rollback), raw.cursor() as cursor:
                 # Whatever the session's defaults are: we rely on a snapshot per statement, or on one for all.
@@ -55,8 +53,6 @@ def transaction(
                 hint="A publication takes in our tables: publish the schemas of the application instead"
                 " (CREATE PUBLICATION … FOR TABLES IN SCHEMA …).",
             ) from error
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -66,17 +62,24 @@ def autocommit(engine: Engine) -> Iterator[Cursor]:
     Raises:
         ServerUnavailable, UsageError, MissingPrivilege: as of `transaction`.
     """
-    connection = _connection(engine)
-    raw = cast("psycopg.Connection[tuple[Any, ...]]", connection.driver_connection)
-    try:
-        raw.autocommit = True
-        with raw.cursor() as cursor:
-            yield cursor
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise _missing_privilege(raw, error) from error
-    finally:
-        raw.autocommit = False
-        connection.close()
+    with _lent(engine) as raw:
+        try:
+            raw.autocommit = True
+            with raw.cursor() as cursor:
+                yield cursor
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _missing_privilege(raw, error) from error
+        finally:
+            raw.autocommit = False
+
+
+def keeps_its_session(cursor: Cursor) -> bool:
+    """Whether the next transaction runs in the same session; not behind a pooler such as PgBouncer, which lends them.
+
+    A pooler does not tell the number of the process that it lends.
+    """
+    (pid,) = one_row(cursor.execute("SELECT pg_backend_pid()"))
+    return bool(pid == cursor.connection.info.backend_pid)
 
 
 def _missing_privilege(raw: psycopg.Connection[Any], error: psycopg.Error) -> MissingPrivilege:
@@ -90,9 +93,11 @@ def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is gone, or that the server shuts down or ends the session."""
     if isinstance(error, ServerUnavailable):
         return True
-    state = (error.sqlstate or "") if isinstance(error, psycopg.OperationalError) else "none"
-    # Class 08: connection exceptions; 57P: shutdown. A lost connection has no state.
-    return not state or state.startswith(("08", "57P"))
+    if not isinstance(error, psycopg.OperationalError | psycopg.InternalError):
+        return False
+    # Class 08: connection exceptions; 57P: shutdown. A lost connection has no state, and is an InternalError if it was
+    # lost with the answer to COMMIT.
+    return not error.sqlstate or error.sqlstate.startswith(("08", "57P"))
 
 
 def lift_timeouts(cursor: Cursor) -> None:
@@ -124,6 +129,19 @@ def one_row(cursor: Cursor) -> Row:
     if row is None:
         raise LookupError("a query that always gives a row gave none")
     return row
+
+
+@contextmanager
+def _lent(engine: Engine) -> Iterator[psycopg.Connection[Row]]:
+    """The driver's connection, which prepares nothing: behind a pooler the next transaction has another session."""
+    connection = _connection(engine)
+    raw = cast("psycopg.Connection[Row]", connection.driver_connection)
+    threshold, raw.prepare_threshold = raw.prepare_threshold, None
+    try:
+        yield raw
+    finally:
+        raw.prepare_threshold = threshold
+        connection.close()
 
 
 def _connection(engine: object) -> PoolProxiedConnection:

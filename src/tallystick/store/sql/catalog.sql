@@ -145,11 +145,14 @@ WHERE l.relation = %(table)s::regclass AND l.granted AND l.pid <> pg_backend_pid
 ORDER BY a.xact_start
 
 -- name: blocking
--- Whom a session waits for: pid, role, state, seconds, query.
-SELECT a.pid, coalesce(a.usename, a.backend_type)::text, coalesce(a.state, 'active'),
+-- Whom a session waits for, and whoever builds an index on a table: pid, role, state, seconds, query.
+SELECT DISTINCT a.pid, coalesce(a.usename, a.backend_type)::text, coalesce(a.state, 'active'),
        round(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint, left(a.query, 60)
-FROM unnest(pg_blocking_pids(%(pid)s::integer)) AS b (pid) JOIN pg_stat_activity AS a ON a.pid = b.pid
-ORDER BY a.xact_start
+FROM (
+    SELECT %(pid)s::integer
+    UNION ALL SELECT p.pid FROM pg_stat_progress_create_index AS p WHERE p.relid = %(table)s::oid
+) AS w (pid), unnest(pg_blocking_pids(w.pid)) AS b (pid) JOIN pg_stat_activity AS a ON a.pid = b.pid
+ORDER BY 4 DESC
 
 -- name: triggers
 -- Triggers on a table: name and whether it fires.
