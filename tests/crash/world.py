@@ -132,7 +132,7 @@ def build(engine: Engine, connection: Connection) -> Tally:
 class Load:
     """Writers in threads, each over a connection of its own, until they are stopped or lose their connections.
 
-    `committed` holds the tokens of all transactions whose COMMIT was answered.
+    `committed` holds the tokens of all transactions whose COMMIT was answered; `backends` serve them.
     """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
@@ -140,8 +140,11 @@ class Load:
         self._more = Condition()
         self._stopped = Event()
         self._threads = ThreadPoolExecutor(max_workers=WRITERS)
+        connections = [connect() for _ in range(WRITERS)]
+        self.backends = [connection.info.backend_pid for connection in connections]
         self._running = [
-            self._threads.submit(self._write, connect(), number, random.getrandbits(32)) for number in range(WRITERS)
+            self._threads.submit(self._write, connection, number, random.getrandbits(32))
+            for number, connection in enumerate(connections)
         ]
 
     def until_committed(self, transactions: int) -> None:

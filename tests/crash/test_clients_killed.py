@@ -1,0 +1,143 @@
+"""kill -9 of the processes of `tally`, wherever they wait and under load, two at a time: kept equals direct."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import LiteralString
+
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, Engine
+
+from tallystick import Tally
+from tests.conftest import Connect
+from tests.crash import world
+from tests.crash.world import DEADLINE_S, Load
+from tests.oracle import assert_exact
+from tests.servers import Connection
+from tests.stepping import BLOCKED
+
+TALLY = "import sys; from tallystick.cli import main; sys.exit(main())"
+COMMANDS = ("fold", "backfill")
+# A table that a command waits for shows that it has come so far; one aggregate of each kind is enough.
+TABLES: LiteralString = """
+SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (
+    oid IN ('message'::regclass, 'chat'::regclass) OR relnamespace = 'tally'::regnamespace
+    AND relname ~ '^(aggregate|watermark|counter_shard|by_chat__.*|by_author__facet.*|by_size__bucket)$'
+)
+ORDER BY random()
+"""
+
+
+@dataclass
+class Victim:
+    """A process of `tally`, and its session, which is known by its name."""
+
+    process: subprocess.Popen[bytes]
+    watcher: Connection
+    name: str
+
+    @property
+    def sessions(self) -> list[tuple[int]]:
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        return self.watcher.execute(query, [self.name]).fetchall()
+
+    def until_waiting(self) -> bool:
+        """Return whether it waits for somebody's lock, or False when it has ended without."""
+        deadline = monotonic() + DEADLINE_S
+        while self.process.poll() is None:
+            assert monotonic() < deadline
+            if any(self.watcher.execute(BLOCKED, pid).fetchone() == (True,) for pid in self.sessions):
+                return True
+        return False
+
+    def kill(self) -> None:
+        self.process.kill()
+        assert self.process.wait(DEADLINE_S) == -signal.SIGKILL
+
+    def until_gone(self) -> None:
+        """The server ends a session when it would answer and nobody is there; until then it works on."""
+        deadline = monotonic() + DEADLINE_S
+        while self.sessions:
+            assert monotonic() < deadline
+
+
+Start = Callable[[str], Victim]
+
+
+@pytest.fixture
+def start(database: URL, connect: Connect) -> Iterator[Start]:
+    """Start a command over all that is installed; what is left of it is killed at the end."""
+    watcher = connect(autocommit=True)
+    with ExitStack() as opened:
+
+        def run(command: str) -> Victim:
+            name = f"victim {random.getrandbits(32)}"
+            url = database.set(drivername="postgresql").update_query_dict({"application_name": name})
+            arguments = [command, "--schema", "tally", "--dsn", url.render_as_string()]
+            process = subprocess.Popen(
+                [sys.executable, "-c", TALLY, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            opened.callback(process.wait, DEADLINE_S)
+            opened.callback(process.kill)
+            return Victim(process, watcher, name)
+
+        yield run
+
+
+@pytest.fixture
+def tally(engine: Engine, connect: Connect) -> Tally:
+    """The aggregates of the world, serving."""
+    return world.build(engine, connect())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_killed_wherever_it_waits(engine: Engine, connect: Connect, tally: Tally, start: Start, command: str) -> None:
+    """At each table in turn; half-way, its session works on by itself until it notices."""
+    app, holder = connect(autocommit=True), connect()
+    waited = 0
+    for (table,) in app.execute(TABLES).fetchall():
+        app.execute("UPDATE message SET size = size + 1, chat_id = 1 + id % 7 WHERE id % 1000 = 3")
+        app.execute("DELETE FROM message WHERE size = (SELECT max(size) FROM message)")
+        holder.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(table)))
+        victim = start(command)
+        if victim.until_waiting():
+            waited += 1
+            victim.kill()
+        holder.rollback()
+        victim.until_gone()
+        assert_exact(engine, tally)
+    assert waited > 3
+    world.check(engine, tally, set())
+    tally.backfill(engine)
+    world.check_copies(engine, tally)
+    world.check(engine, tally, set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_one_of_two_killed_under_load(
+    engine: Engine, database: URL, connect: Connect, tally: Tally, start: Start, command: str
+) -> None:
+    """Both race for the same aggregates; whoever is left ends its work, or says that the other one is at it."""
+    load = Load(partial(connect))
+    first, second = start(command), start(command)
+    while not first.sessions and first.process.poll() is None:
+        load.until_committed(1)
+    load.until_committed(random.randint(1, 20))
+    first.process.kill()
+    assert second.process.wait(DEADLINE_S) in (0, 1)
+    committed = load.stop()
+    world.check(engine, tally, committed)
+    tally.backfill(engine)
+    world.check_copies(engine, tally)
+    world.check(engine, tally, committed)
