@@ -6,7 +6,6 @@
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 
 import psutil  # type: ignore[import-untyped]
@@ -16,10 +15,9 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tallystick import Tally
-from tallystick.embedded import Cluster
 from tests.conftest import RELEASES
 from tests.crash import world
-from tests.crash.world import DEADLINE_S, Load, Repeated
+from tests.crash.world import Load, Repeated
 from tests.servers import DURABLE, Connection, Release, Server, Servers
 
 KILLS = int(os.environ.get("TALLY_KILLS", "3"))
@@ -73,20 +71,6 @@ def connect(durable: Server, engine: Engine) -> Callable[[], Connection]:
     return partial(durable.connect, engine.url.database)
 
 
-def cut_power(cluster: Cluster) -> None:
-    """End all processes of a server at one moment."""
-    postmaster = cluster.postmaster()
-    assert postmaster is not None
-    postmaster.suspend()  # from now on it starts none
-    processes = [postmaster, *postmaster.children()]
-    for end in (psutil.Process.suspend, psutil.Process.kill):
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                end(process)
-    _, alive = psutil.wait_procs(processes, timeout=DEADLINE_S)
-    assert not alive
-
-
 def kill_a_backend(load: Load) -> None:
     """End the process of one writer; the postmaster ends all others and recovers."""
     psutil.Process(random.choice(load.backends)).kill()
@@ -104,7 +88,7 @@ def test_killed_under_load(durable: Server, engine: Engine, connect: Callable[[]
         load = Load(connect)
         load.until_committed(random.randint(20, 300))
         if number % 2 == 0:
-            cut_power(durable.cluster)
+            world.cut_power(durable.cluster)
         else:
             kill_a_backend(load)
         committed |= load.end()
@@ -129,7 +113,7 @@ def test_prepared_transactions_outlive_the_server(
             connection.execute("DELETE FROM message WHERE size = 49 AND (id %% 2 = 0) = %s", [name == "kept"])
             connection.execute(world.ADD, {"key": "a", "n": 1000})
             connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(name))
-    cut_power(durable.cluster)
+    world.cut_power(durable.cluster)
     durable.cluster.ensure()
     world.check(engine, tally, set())
     tally.fold(engine)
