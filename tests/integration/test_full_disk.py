@@ -1,8 +1,8 @@
-"""A full tablespace for deltas: a limit of PostgreSQL's own. The statement fails whole, and nothing of it counts."""
+"""A full tablespace: a limit of PostgreSQL's own. A write, a fold or a backfill fails whole, and all stays exact."""
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -61,6 +61,34 @@ def test_a_full_tablespace_for_deltas(small_disk: Path, engine: Engine, connect:
     app.execute("ALTER TABLE tally.by_body__delta SET TABLESPACE pg_default")
     app.execute(sql.SQL("DROP TABLESPACE {}").format(space))
     app.execute(many)
+    assert_exact(engine, tally)
+    tally.fold(engine)
+    assert_exact(engine, tally)
+
+
+@pytest.mark.parametrize("operation", [Tally.fold, Tally.backfill])
+def test_a_full_tablespace_for_the_state(
+    small_disk: Path, engine: Engine, connect: Connect, operation: Callable[[Tally, Engine], object]
+) -> None:
+    """Writers do not notice; readers find in the deltas what could not be folded."""
+    app = connect(autocommit=True)
+    app.execute(TABLE)
+    tally = Tally()
+    tally.grouped("by_body", "SELECT body, count(*) AS messages, max(id) AS last FROM message GROUP BY body")
+    tally.install(engine)
+    tally.backfill(engine)
+    space = sql.Identifier(f"small {app.info.dbname}")
+    app.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(space, str(small_disk)))
+    app.execute(sql.SQL("ALTER TABLE tally.by_body__state SET TABLESPACE {}").format(space))
+    app.execute("INSERT INTO message (chat, body) SELECT 1, repeat('b', 500) || i FROM generate_series(1, 9000) AS i")
+    with pytest.raises(psycopg.errors.DiskFull):
+        operation(tally, engine)
+    assert_exact(engine, tally)
+    app.execute("DELETE FROM message WHERE id % 3 = 0")
+    assert_exact(engine, tally)
+    app.execute("ALTER TABLE tally.by_body__state SET TABLESPACE pg_default")
+    app.execute(sql.SQL("DROP TABLESPACE {}").format(space))
+    operation(tally, engine)
     assert_exact(engine, tally)
     tally.fold(engine)
     assert_exact(engine, tally)

@@ -112,6 +112,32 @@ def test_fold_between_two_reads_of_one_transaction(session: OpenSession, beside:
     assert_exact_in(tally, reader, writer)
 
 
+def test_one_snapshot_over_many_folds(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    """Every group changes, goes and comes again; the old reader's truth is that of its snapshot throughout."""
+    writer, old = session(), session()
+    ok(
+        writer,
+        "INSERT INTO message (chat, size, author) SELECT i % 5, i, 'a' || i % 3 FROM generate_series(1, 20) AS i",
+    )
+    ok(old, SNAPSHOT)
+    contents: list[LiteralString] = [
+        "SELECT array_agg(v ORDER BY v)::text FROM tally.counts AS v",
+        "SELECT array_agg(v ORDER BY v)::text FROM tally.bests AS v",
+        "SELECT array_agg(v ORDER BY v)::text FROM tally.authors AS v",
+        "SELECT v::text FROM tally.totals AS v",
+    ]
+    before = [ok(old, content) for content in contents]
+    for _ in range(12):
+        ok(writer, "DELETE FROM message WHERE chat = (SELECT min(chat) FROM message)")
+        ok(writer, "INSERT INTO message (chat, size, author) SELECT chat + 5, size + 1, 'new' FROM message LIMIT 5")
+        beside.run(tally.fold)
+        assert [ok(old, content) for content in contents] == before
+    assert_exact_in(tally, old, writer)
+    beside.run(tally.backfill)
+    assert [ok(old, content) for content in contents] == before
+    assert_exact_in(tally, old, writer)
+
+
 def test_greatest_is_deleted_while_a_greater_comes(session: OpenSession, beside: Beside, tally: Tally) -> None:
     deletes, inserts = session(), session()
     ok(deletes, "BEGIN", "DELETE FROM message WHERE size = 20")

@@ -65,7 +65,7 @@ def try_on_rows(cursor: Cursor, aggregate: Kept, query: Composable) -> None:
     try:
         with cursor.connection.transaction():
             cursor.execute(fill("SELECT * FROM ({query}) AS q LIMIT 100", query=query))
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.OperationalError):  # a time-out, a lost connection
         raise
     except psycopg.Error as error:
         raise DeclarationError(

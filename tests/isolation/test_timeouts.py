@@ -1,0 +1,110 @@
+"""Time-outs that a database or a role has: what takes long lifts them, what would wait fails whole."""
+
+from collections.abc import Callable
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, Engine
+
+from tallystick import FoldLocked, InstallError, Tally
+from tests.conftest import Connect
+from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
+from tests.oracle import assert_exact
+from tests.servers import Connection
+
+# 40 rows take longer than the time-out.
+SLOW: LiteralString = """
+CREATE FUNCTION slow(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE
+AS $$ BEGIN PERFORM pg_sleep(0.03); RETURN $1 % 3; END $$;
+INSERT INTO message (chat, size) SELECT i, i + 100 FROM generate_series(1, 40) AS s (i);
+"""
+THIRDS = "SELECT slow(size) AS third, count(*) AS n, max(size) AS most FROM message GROUP BY slow(size)"
+OPERATIONS: dict[str, Callable[[Tally, Engine], object]] = {
+    "fold": Tally.fold,
+    "backfill": Tally.backfill,
+    "uninstall": Tally.uninstall,
+}
+
+
+@pytest.fixture
+def with_default(database: URL, connect: Connect) -> Callable[[LiteralString, str], None]:
+    """Set what sessions of the test's database begin with."""
+    superuser = connect(autocommit=True)
+
+    def set_default(setting: LiteralString, value: str) -> None:
+        assert database.database is not None
+        superuser.execute(
+            sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                sql.Identifier(database.database), sql.SQL(setting), sql.Literal(value)
+            )
+        )
+
+    return set_default
+
+
+def test_statements_that_take_longer_than_statement_timeout(
+    engine: Engine, connect: Connect, with_default: Callable[[LiteralString, str], None]
+) -> None:
+    """The life of an aggregate whose direct query no session of this database may finish."""
+    app: Connection = connect(autocommit=True)
+    app.execute(SLOW)
+    tally = Tally()
+    tally.grouped("thirds", THIRDS)
+    tally.install(engine)
+    with_default("statement_timeout", "1s")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connect().execute(THIRDS.encode())
+    tally.backfill(engine)
+    app.execute("DELETE FROM message WHERE size > 136")  # the fold looks for the greatest again
+    assert [result.deltas > 0 for result in tally.fold(engine)] == [True]
+    with_default("statement_timeout", "1min")
+    assert_exact(engine, tally)
+    tally.uninstall(engine)
+
+
+def test_a_timeout_is_not_the_fault_of_a_declaration(
+    engine: Engine, connect: Connect, with_default: Callable[[LiteralString, str], None]
+) -> None:
+    """Install tries the expressions on some rows; nothing is left behind when that takes too long."""
+    app = connect(autocommit=True)
+    app.execute(SLOW)
+    tally = Tally()
+    tally.grouped("thirds", THIRDS)
+    with_default("statement_timeout", "1s")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        tally.install(engine)
+    assert app.execute("SELECT count(*) FROM pg_class WHERE relname ~ '^thirds'").fetchone() == (0,)
+    with_default("statement_timeout", "1min")
+    tally.install(engine)
+    tally.backfill(engine)
+    assert_exact(engine, tally)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_lock_timeout_while_somebody_holds_our_rows(
+    session: OpenSession,
+    beside: Beside,
+    engine: Engine,
+    tally: Tally,
+    with_default: Callable[[LiteralString, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+) -> None:
+    monkeypatch.setattr("tallystick.maintain.patience.LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr("tallystick.maintain.patience.LOCK_PAUSE_S", 0.01)
+    holder, writer = session(), session()
+    with_default("lock_timeout", "50ms")
+    ok(writer, "UPDATE message SET chat = 3, author = 'eve' WHERE id = 1", "DELETE FROM message WHERE size = 20")
+    ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE", "SELECT FROM tally.authors__state FOR UPDATE")
+    with pytest.raises((psycopg.errors.LockNotAvailable, FoldLocked, InstallError)):
+        beside.start(lambda engine: OPERATIONS[operation](tally, engine)).result()
+    ok(writer, "INSERT INTO message (chat, size, author) VALUES (3, 7, 'dan')")
+    assert_exact_in(tally, holder, writer)
+    ok(holder, "COMMIT")
+    assert_exact(engine, tally)
+    OPERATIONS[operation](tally, engine)
+    tally.install(engine)
+    tally.backfill(engine)
+    assert_exact(engine, tally)
