@@ -6,7 +6,22 @@ from typing import LiteralString
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import URL, Engine, create_engine, select, text, true, values
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    func,
+    select,
+    text,
+    true,
+    values,
+)
 from sqlalchemy import column as sa_column
 from sqlalchemy.pool import NullPool
 
@@ -180,6 +195,49 @@ def test_reader_and_writer_cannot_maintain(
     _grant(superuser, "SELECT ON tally.sales", role)
     _grant(superuser, "SELECT, INSERT, UPDATE, DELETE ON sale", role)
     assert _is_refused(connect(user=role, autocommit=True), call)
+
+
+# Whatever there is in our schema, also what later versions add to it
+
+OPEN_TABLES: LiteralString = """
+SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'tally'::regnamespace AND (
+    relkind IN ('r', 'p', 'v', 'm')
+        AND (has_table_privilege(%(role)s, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+             OR has_any_column_privilege(%(role)s, oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
+    OR relkind = 'S' AND has_sequence_privilege(%(role)s, oid, 'USAGE, SELECT, UPDATE'))
+"""
+# What runs with the owner's rights, or changes something.
+OPEN_FUNCTIONS: LiteralString = """
+SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'tally'::regnamespace
+AND has_function_privilege(%(role)s, oid, 'EXECUTE') AND (prosecdef OR provolatile = 'v')
+"""
+UNFIXED_FUNCTIONS: LiteralString = """
+SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'tally'::regnamespace AND prosecdef
+AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)
+"""
+
+
+@pytest.mark.parametrize("phase", ["building", "kept"])
+def test_nothing_is_open_to_everybody(engine: Engine, superuser: Connection, make_role: MakeRole, phase: str) -> None:
+    """Of all objects that there are, of every kind of aggregate."""
+    superuser.execute("CREATE TABLE shop (name text PRIMARY KEY, sales integer)")
+    shop = Table("shop", MetaData(), Column("name", Text, primary_key=True), Column("sales", Integer))
+    sale = Table("sale", MetaData(), Column("id", BigInteger, primary_key=True), Column("shop", Text))
+    tally = Tally()
+    by_shop = select(sale.c.shop, func.count().label("sales")).group_by(sale.c.shop)
+    tally.grouped("mirrored", by_shop, mirror={"sales": shop.c.sales})
+    tally.ordered("in_order", sale, namespace=[sale.c.shop])
+    tally.counter("clicks")
+    tally.install(engine)
+    if phase == "kept":
+        tally.backfill(engine)
+        tally.fold(engine)
+    role = make_role()
+    _grant(superuser, "USAGE ON SCHEMA tally", role)
+    _grant(superuser, "ALL ON sale, shop", role)
+    for query in (OPEN_TABLES, OPEN_FUNCTIONS, UNFIXED_FUNCTIONS):
+        assert superuser.execute(query, {"role": role}).fetchall() == []
+    assert superuser.execute("SELECT has_schema_privilege(%s, 'tally', 'CREATE')", [role]).fetchone() == (False,)
 
 
 # Attack: capture functions on a table of the attacker's own
