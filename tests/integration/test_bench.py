@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from tallystick.bench import (
+    backfill,
     counter,
     fold,
     ordered,
@@ -30,6 +31,7 @@ READ = read.Sizes(2_000, 200, 500, deltas=50, changed=60, calls=3, rounds=2)
 FOLD = fold.Sizes(rounds=1, groups=10, deltas=50, distinct=20, backlogs=(20, 40))
 COUNTER = counter.Sizes(rounds=1, seconds=1, clients=2, calls=3)
 VERIFY = verify.Sizes(rows=3_000, groups=50, deltas=60, rounds=2)
+BACKFILL = backfill.Sizes(rows=2_000, groups=50, rounds=1, clients=2, seconds=1, chunk_rows=500)
 
 ORDERED = ordered.Sizes(
     ordered_reads.Sizes(3_000, 1_500, few=20, many=50, batch=3, calls=3, rounds=2),
@@ -95,6 +97,12 @@ def test_verify(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
     information: Any = result["information"]
     assert [figure["unit"] for figure in information] == ["ratio", "ms", "groups per second"]
     assert all(figure["value"] > 0 for figure in information)
+    assert not remains(admin)
+
+
+def test_backfill(url: str, admin: psycopg.Connection[tuple[Any, ...]]) -> None:
+    figures = checked(backfill.measure(url, BACKFILL, quick=True, progress=lambda _: None), "backfill")
+    assert {(figure["target"], figure["bound"]) for figure in figures.values()} == {(5, "at most"), (0.85, "at least")}
     assert not remains(admin)
 
 

@@ -56,6 +56,12 @@ def ordered(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Jso
 
 
 @bench.command()
+def backfill(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:  # noqa: ARG001
+    """How long a backfill takes beside the plain query, and what writers keep of their rate meanwhile."""
+    _run("backfill", dsn, quick=quick, as_json=as_json)
+
+
+@bench.command()
 def verify(quick: Quick = False, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:  # noqa: ARG001
     """How long a comparison of both halves takes, beside the direct query."""
     _run("verify", dsn, quick=quick, as_json=as_json)
