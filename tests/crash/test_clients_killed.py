@@ -26,7 +26,7 @@ from tests.servers import Connection
 from tests.stepping import BLOCKED
 
 TALLY = "import sys; from tallystick.cli import main; sys.exit(main())"
-COMMANDS = ("fold", "backfill")
+COMMANDS = {"fold": ["fold"], "backfill": ["backfill", "--force", "--chunk-rows", "500", "--workers", "2"]}
 # A table that a command waits for shows that it has come so far; one aggregate of each kind is enough.
 TABLES: LiteralString = """
 SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (
@@ -82,7 +82,7 @@ def start(database: URL, connect: Connect) -> Iterator[Start]:
         def run(command: str) -> Victim:
             name = f"victim {random.getrandbits(32)}"
             url = database.set(drivername="postgresql").update_query_dict({"application_name": name})
-            arguments = [command, "--schema", "tally", "--dsn", url.render_as_string()]
+            arguments = [*COMMANDS[command], "--schema", "tally", "--dsn", url.render_as_string()]
             process = subprocess.Popen(
                 [sys.executable, "-c", TALLY, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )

@@ -100,7 +100,7 @@ def test_reads_while_the_primary_is_written_and_folded(pair: Pair) -> None:
                 load.stop()
                 order.check()
             if number == 2:
-                tally.backfill(engine)
+                tally.backfill(engine, force=True, chunk_rows=500)
     folding.stop()
     world.check_copies(engine, tally)
     pair.until_replayed()
@@ -123,7 +123,10 @@ def test_promotion_under_load(pair: Pair) -> None:
         superuser.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         superuser.execute("SELECT pg_reload_conf()")
     load = Load(pair.at_primary)
-    folding, counting = Repeated(partial(tally.fold, engine)), Repeated(partial(tally.backfill, engine))
+    folding, counting = (
+        Repeated(partial(tally.fold, engine)),
+        Repeated(partial(tally.backfill, engine, force=True, chunk_rows=300)),
+    )
     counting.until_begun()
     load.until_committed(60)
     world.cut_power(pair.primary.cluster)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -66,7 +67,7 @@ def test_a_full_tablespace_for_deltas(small_disk: Path, engine: Engine, connect:
     assert_exact(engine, tally)
 
 
-@pytest.mark.parametrize("operation", [Tally.fold, Tally.backfill])
+@pytest.mark.parametrize("operation", [Tally.fold, partial(Tally.backfill, force=True)], ids=["fold", "backfill"])
 def test_a_full_tablespace_for_the_state(
     small_disk: Path, engine: Engine, connect: Connect, operation: Callable[[Tally, Engine], object]
 ) -> None:

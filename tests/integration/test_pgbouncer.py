@@ -77,7 +77,7 @@ def test_the_whole_life_under_load(
     for _ in range(6):
         tally.plan(through)
         assert tally.install(through) == []
-        tally.backfill(through)
+        tally.backfill(through, force=True, chunk_rows=500, workers=2)
         assert all(report.is_exact for report in tally.verify(through))
         tally.status(through)
         assert [finding for finding in tally.doctor(through) if finding.level == "error"] == []
@@ -154,7 +154,8 @@ def test_backends_that_are_terminated(
 ) -> None:
     """pg_terminate_backend for all of them in the middle, again and again."""
     superuser, committed = connect(autocommit=True), set[int]()
-    for operation in (tally.fold, tally.backfill, tally.verify):
+    backfill = partial(tally.backfill, force=True, chunk_rows=500)
+    for operation in (tally.fold, backfill, tally.verify):
         load, running = Load(connect_through), Repeated(partial(operation, through))
         running.until_begun()
         load.until_committed(40)
@@ -165,6 +166,7 @@ def test_backends_that_are_terminated(
         committed |= load.stop()
         running.stop()
         world.check(engine, tally, committed)
-    tally.backfill(through)
+        tally.backfill(through)
+    tally.fold(through)
     world.check_copies(through, tally)
     world.check(engine, tally, committed)

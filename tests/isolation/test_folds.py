@@ -133,7 +133,7 @@ def test_one_snapshot_over_many_folds(session: OpenSession, beside: Beside, tall
         beside.run(tally.fold)
         assert [ok(old, content) for content in contents] == before
     assert_exact_in(tally, old, writer)
-    beside.run(tally.backfill)
+    beside.run(lambda engine: tally.backfill(engine, force=True))
     assert [ok(old, content) for content in contents] == before
     assert_exact_in(tally, old, writer)
 

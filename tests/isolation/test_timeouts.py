@@ -23,7 +23,7 @@ INSERT INTO message (chat, size) SELECT i, i + 100 FROM generate_series(1, 40) A
 THIRDS = "SELECT slow(size) AS third, count(*) AS n, max(size) AS most FROM message GROUP BY slow(size)"
 OPERATIONS: dict[str, Callable[[Tally, Engine], object]] = {
     "fold": Tally.fold,
-    "backfill": Tally.backfill,
+    "backfill": lambda tally, engine: tally.backfill(engine, force=True),
     "uninstall": Tally.uninstall,
 }
 
