@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Numeric, T
 from tallystick import FoldLocked, Tally
 from tallystick.embedded import Cluster
 from tallystick.errors import ServerUnavailable
+from tallystick.store.connection import is_lost
 from tests.oracle import assert_exact
 from tests.order_oracle import OrderOracle
 from tests.servers import Connection
@@ -118,11 +119,8 @@ def until_lost() -> Iterator[None]:
     """End quietly when the connection is lost or there is none to be had; a statement that fails is an error."""
     try:
         yield
-    except ServerUnavailable:
-        pass
-    # An InternalError is what psycopg makes of a connection that is lost with the answer to COMMIT.
-    except (psycopg.OperationalError, psycopg.InternalError) as error:
-        if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
+    except (psycopg.Error, ServerUnavailable) as error:
+        if not is_lost(error):
             raise
 
 
