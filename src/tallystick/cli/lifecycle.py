@@ -1,4 +1,4 @@
-"""plan, install, backfill, fold, detach, uninstall."""
+"""plan, install, backfill, fold, detach, upgrade, uninstall."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageEr
 from tallystick.maintain import counters, folding, partitions
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Progress, Told
 from tallystick.maintain.backfill import backfill as backfill_one
+from tallystick.maintain import upgrade as upgrades
 from tallystick.maintain.install import Planned
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.maintain.mirror import BATCH
@@ -27,7 +28,7 @@ from tallystick.store.queries import schema_script
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (plan, install, backfill, fold, detach, uninstall):
+    for command in (plan, install, backfill, fold, detach, upgrade, uninstall):
         app.command()(command)
 
 
@@ -172,6 +173,23 @@ def detach(
         names = partitions.detach(target.engine, target.schema, partition)
         steps.done(f"{partition}: detached, and counted out of {', '.join(names)}")
     output.json({"partition": partition, "aggregates": names})
+
+
+def upgrade(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Json = False) -> None:
+    """Bring what an earlier version installed to this one, beside readers and writers. Counters keep their values."""
+    output = Output(as_json=as_json)
+    with opened(dsn, app, schema, output) as target:
+        declared = target.tally.kept() if target.tally is not None else ()
+        with output.steps() as steps:
+            result = upgrades.upgrade(target.engine, target.schema, declared, told=steps.passing)
+    output.json(result)
+    if result.before == result.after and not result.aggregates:
+        output.say(f"schema {target.schema} has layout {result.after} already.")
+        return
+    output.say(f"schema {target.schema}: from layout {result.before} to {result.after}")
+    if result.aggregates:
+        names = " ".join(result.aggregates)
+        output.note(f"They answer from their sources until you run: tally backfill {names}{target.options}")
 
 
 def uninstall(

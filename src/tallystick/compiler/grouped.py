@@ -76,6 +76,20 @@ def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) ->
     return Compiled(tuple(objects), tuple(triggers))
 
 
+def resting_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) -> list[Statement]:
+    """What readers of a grouped aggregate name while nothing of it is kept: the declared query.
+
+    It needs the functions of the installation, and none of its tables.
+    """
+    layout = Layout.of(name, schema, shape, snapshot)
+    columns = comma(Identifier(column) for column in shape.columns)
+    view = fill(
+        "CREATE VIEW {view} AS\nSELECT {columns} FROM {direct}",
+        view=layout.own(name), columns=columns, direct=layout.object("direct"),
+    )  # fmt: skip
+    return [_direct(layout), Statement("what readers use: the source", view)]
+
+
 def _direct(layout: Layout) -> Statement:
     """The declared query again, except for what cannot be defined without a fixed order: floating point sums."""
     shape, replaced = layout.shape, layout.parts.direct

@@ -49,6 +49,8 @@ class Layout:
     parts: Components
     has_single_rows: bool = False
     """Each group is one row: the primary key is among the group keys."""
+    is_resting: bool = False
+    """Readers are served by the source alone, and nothing is there to keep anything."""
 
     @classmethod
     def of(cls, name: str, schema: str, shape: Shape, snapshot: Snapshot) -> Layout:

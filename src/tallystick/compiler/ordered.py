@@ -54,19 +54,36 @@ def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, or
     Raises:
         DeclarationError: a sum over a type that cannot be kept.
     """
+    layout = _layout(name, schema, shape, snapshot, ordering)
+    buckets = Buckets(Order.of(layout, ordering), ordering)
+    functions, triggers = capture_statements(layout)
+    objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]
+    objects += [*_reads(buckets), *folding_functions(buckets), *ordered_chunks(buckets), *check_function(buckets)]
+    if snapshot.source.is_partitioned:
+        objects += partition_statements(layout)
+    return Compiled(tuple(objects), tuple(triggers))
+
+
+def resting_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering) -> list[Statement]:
+    """What readers of an ordered aggregate name while nothing of it is kept: all of it answers from the source.
+
+    It needs the functions of the installation, and none of its tables.
+    """
+    layout = replace(_layout(name, schema, shape, snapshot, ordering), is_resting=True)
+    buckets = Buckets(Order.of(layout, ordering), ordering)
+    return [_items(layout), _public_view(buckets), *_reads(buckets)]
+
+
+def _layout(name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering) -> Layout:
     keys = shape.keys[: ordering.namespace + ordering.key]
     present = [fill("({e}) IS NOT NULL", e=canonical(key.expression)).as_string(None) for key in keys]
     conditions = [f"({shape.where})"] if shape.where else []
     items = replace(shape, where=" AND ".join([*conditions, *present]) or None)
-    layout = replace(Layout.of(name, schema, items, snapshot), has_single_rows=True)
-    buckets = Buckets(Order.of(layout, ordering), ordering)
-    functions, triggers = capture_statements(layout)
-    objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]
-    objects += [*value_functions(buckets), *item_functions(buckets), *batch_functions(buckets)]
-    objects += [*folding_functions(buckets), *ordered_chunks(buckets), *check_function(buckets)]
-    if snapshot.source.is_partitioned:
-        objects += partition_statements(layout)
-    return Compiled(tuple(objects), tuple(triggers))
+    return replace(Layout.of(name, schema, items, snapshot), has_single_rows=True)
+
+
+def _reads(buckets: Buckets) -> list[Statement]:
+    return [*value_functions(buckets), *item_functions(buckets), *batch_functions(buckets)]
 
 
 def _items(layout: Layout) -> Statement:

@@ -190,6 +190,8 @@ def raised(function: Function, what: str) -> Composed:
 
 def is_kept(buckets: Buckets, half: Composable) -> Composed:
     layout = buckets.layout
+    if layout.is_resting:
+        return Composed([SQL("false")])
     # The index of the deltas holds hashes of namespaces.
     current = fill("(SELECT {current} FROM {w})", current=layout.is_current(), w=layout.watermark())
     return conjunction([fill("NOT {half}", half=half), layout.is_kept(), current, layout.alive(), buckets.has_files()])

@@ -22,6 +22,7 @@ OF_PARTITIONS = ("adopt", "release")
 OF_MIRROR = ("note", "copy")
 OF_ORDER = ("check", "cut", "join", "nth", "rank", "same_files", "totals")
 OF_ORDERED_PARTITIONS = ("refile",)
+OF_FORMER_LAYOUTS = ("update",)
 READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces", "count_many")
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
@@ -73,7 +74,7 @@ def table_names(name: str, shape: Shape) -> list[str]:
 def function_names(name: str) -> list[str]:
     """All functions that an aggregate may have."""
     of_kinds = ("place", *OF_GROUPS, *OF_CHUNKS, *OF_PARTITIONS, *OF_MIRROR, *OF_ORDER, *OF_ORDERED_PARTITIONS)
-    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *of_kinds, *UNDER_VIEWS)]
+    return [internal_name(name, suffix) for suffix in (*FUNCTIONS, *OF_FORMER_LAYOUTS, *of_kinds, *UNDER_VIEWS)]
 
 
 def stop_statements(triggers: Sequence[tuple[str, str]]) -> Iterator[Statement]:
@@ -91,19 +92,49 @@ def removal_statements(
         ordering: of an ordered one.
         triggers: each with its table as PostgreSQL prints it.
     """
-    yield from stop_statements(triggers)
-    functions = [
-        Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
-        for function in [*(read_names(name, shape, ordering) if ordering is not None else []), *function_names(name)]
-    ]
-    yield from functions[: -len(UNDER_VIEWS)]
-    for view in (name, *(internal_name(name, suffix) for suffix in (*OF_BUILDING, *VIEWS))):
-        yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
-    yield from functions[-len(UNDER_VIEWS) :]
-    for table in table_names(name, shape):
-        yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))
+    reads = read_names(name, shape, ordering) if ordering is not None else []
+    yield from _removal(
+        name, schema, shape, triggers, reads, [name, *(internal_name(name, view) for view in (*OF_BUILDING, *VIEWS))]
+    )
     for own in ("reset", "watermark", "partition", "audit"):
         yield Statement(
             f"its rows in {own}",
             fill("DELETE FROM {t} WHERE aggregate = {n}", t=Identifier(schema, own), n=literal(name)),
         )
+
+
+def resting_statements(
+    name: str, schema: str, shape: Shape, triggers: Sequence[tuple[str, str]]
+) -> Iterator[Statement]:
+    """Drop everything but what readers name: the view, the direct one, and functions, which need nothing else by now.
+
+    Args:
+        triggers: each with its table as PostgreSQL prints it.
+    """
+    yield from _removal(name, schema, shape, triggers, [], inner_views(name))
+
+
+def inner_views(name: str) -> list[str]:
+    """The views that no reader is told of."""
+    return [internal_name(name, view) for view in (*OF_BUILDING, *VIEWS) if view != "direct"]
+
+
+def _removal(
+    name: str,
+    schema: str,
+    shape: Shape,
+    triggers: Sequence[tuple[str, str]],
+    reads: Sequence[str],
+    views: Sequence[str],
+) -> Iterator[Statement]:
+    yield from stop_statements(triggers)
+    functions = [
+        Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
+        for function in [*reads, *function_names(name)]
+    ]
+    yield from functions[: -len(UNDER_VIEWS)]
+    for view in views:
+        yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
+    yield from functions[-len(UNDER_VIEWS) :]
+    for table in table_names(name, shape):
+        yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))

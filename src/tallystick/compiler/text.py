@@ -20,6 +20,20 @@ class Statement:
         """The statement as PostgreSQL receives it."""
         return self.sql.as_string(None)
 
+    @property
+    def creates(self) -> Composable | None:
+        """The name of the view or function that it creates."""
+        first, *rest = self.sql
+        return rest[0] if first in (SQL("CREATE VIEW "), SQL("CREATE FUNCTION ")) else None
+
+    def replacing(self) -> Statement:
+        """The same where there may be a view of such columns, or a function of such parameters, already."""
+        if self.creates is None:
+            return self
+        first, *rest = self.sql
+        create = canonical(first.as_string(None).replace("CREATE", "CREATE OR REPLACE", 1))
+        return Statement(self.purpose, Composed([create, *rest]))
+
 
 def canonical(text: str) -> SQL:
     """Take over text that PostgreSQL itself printed (`pg_get_viewdef`, `format_type`), and nothing else."""

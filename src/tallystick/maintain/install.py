@@ -99,10 +99,10 @@ def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bo
                 _note_index(cursor, aggregate, planned)
                 return planned.index is not None
             for statement in planned.before_lock:
-                _run(cursor, aggregate.name, statement)
+                run_step(cursor, aggregate.name, statement)
             take_against_writers(cursor, planned.source)
             for statement in planned.after_lock:
-                _run(cursor, aggregate.name, statement)
+                run_step(cursor, aggregate.name, statement)
             _note_index(cursor, aggregate, planned)
             events.record(cursor, aggregate.schema, "install", aggregate.name, source=planned.source)
         return True
@@ -150,7 +150,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             if tables:
                 take_against_everyone(cursor, tables)
             for statement in removal_statements(name, schema, shape, found.order, triggers):
-                _run(cursor, name, statement)
+                run_step(cursor, name, statement)
             aggregates.remove(cursor, schema, name)
             events.record(cursor, schema, "uninstall", name)
         return found.index
@@ -169,12 +169,22 @@ def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
                 hint=f"Run: tally uninstall {aggregate.name}, then install and backfill it again.",
             )
         return _missing(cursor, aggregate, found)
+    if isinstance(aggregate, Ordered):
+        refuse_taken_functions(cursor, aggregate)
+    return compiled_for(cursor, aggregate)
+
+
+def compiled_for(cursor: Cursor, aggregate: Kept) -> Planned:
+    """Compile an aggregate against the database, whatever is there of it.
+
+    Raises:
+        DeclarationError: it cannot be kept.
+    """
     shape, snapshot, source = inspect(cursor, aggregate)
     index = None
     if isinstance(aggregate, Ordered):
         refuse_other_primary_key(cursor, aggregate, source)
         refuse_arrays(aggregate, snapshot.keys)
-        refuse_taken_functions(cursor, aggregate)
         index = needed_index(cursor, aggregate, shape, source)
     compiled = _compiled(aggregate, shape, snapshot)
     mirror = snapshot.mirror.table if snapshot.mirror is not None else None
@@ -205,7 +215,12 @@ def _compiled(aggregate: Kept, shape: Shape, snapshot: Snapshot) -> Compiled:
     return compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
 
 
-def _run(cursor: Cursor, name: str, statement: Statement) -> None:
+def run_step(cursor: Cursor, name: str, statement: Statement) -> None:
+    """Run a statement of an aggregate's life.
+
+    Raises:
+        InstallError: PostgreSQL refused it.
+    """
     try:
         cursor.execute(statement.sql)
     except psycopg.errors.InsufficientPrivilege:

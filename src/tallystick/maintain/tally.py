@@ -11,7 +11,19 @@ from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
 from tallystick.declare.registry import Registry
 from tallystick.errors import UsageError
-from tallystick.maintain import audit, backfill, counters, folding, install, partitions, repair, status, switch, verify
+from tallystick.maintain import (
+    audit,
+    backfill,
+    counters,
+    folding,
+    install,
+    partitions,
+    repair,
+    status,
+    switch,
+    upgrade,
+    verify,
+)
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Told
 from tallystick.maintain.counters import CounterCheck
 from tallystick.maintain.doctor import Finding, examine
@@ -22,6 +34,7 @@ from tallystick.maintain.repair import RepairResult
 from tallystick.maintain.source_index import Told as Passing
 from tallystick.maintain.status import AggregateStatus
 from tallystick.maintain.switch import Resumed, RolledBack
+from tallystick.maintain.upgrade import Upgraded
 from tallystick.maintain.verify import VerifyReport
 
 _log = logging.getLogger(__name__)
@@ -163,6 +176,16 @@ class Tally(Registry):
     def detach(self, engine: Engine, partition: str) -> list[str]:
         """Detach a partition (schema.table) and count it out of every aggregate of the schema; names of these."""
         return partitions.detach(engine, self.schema, partition)
+
+    def upgrade(self, engine: Engine, *, told: Passing = _log.info) -> Upgraded:
+        """Bring an installation of an earlier layout to that of this version, beside readers and writers.
+
+        Aggregates that were made anew answer from their sources until they are backfilled.
+
+        Args:
+            told: is told what is being done.
+        """
+        return upgrade.upgrade(engine, self.schema, self.kept(), told=told)
 
     def uninstall(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[str]:
         """Remove aggregates with all their objects; names of those removed."""

@@ -88,20 +88,35 @@ def is_schema_installed(cursor: Cursor, schema: str) -> bool:
     Raises:
         InstallError: there is one of another version.
     """
+    version = layout_version(cursor, schema)
+    if version is not None and version < LAYOUT_VERSION:
+        raise InstallError(
+            f'schema "{schema}" has layout {version}, this version works with {LAYOUT_VERSION}.',
+            hint="Run: tally upgrade",
+        )
+    return version is not None
+
+
+def layout_version(cursor: Cursor, schema: str) -> int | None:
+    """The layout of an installation, None where there is none.
+
+    Raises:
+        InstallError: it has no rows, or is of a later version than this one knows.
+    """
     if not relation_exists(cursor, qualified(schema, "layout")):
-        return False
+        return None
     row = cursor.execute(_fill("SELECT version FROM {layout}", schema)).fetchone()
     if row is None:
         raise InstallError(
             f'schema "{schema}" has no rows: a dump was restored without its data.',
             hint=f"Run: DROP SCHEMA {Identifier(schema).as_string(None)} CASCADE, and install again.",
         )
-    if row[0] != LAYOUT_VERSION:
+    if row[0] > LAYOUT_VERSION:
         raise InstallError(
-            f'schema "{schema}" has layout {row[0]}, this version works with {LAYOUT_VERSION}.',
-            hint="Use the version of tallystick that installed it.",
+            f'schema "{schema}" has layout {row[0]}, this version works with {LAYOUT_VERSION} and earlier ones.',
+            hint="Use the version of tallystick that installed it, or a later one.",
         )
-    return True
+    return int(row[0])
 
 
 def every(cursor: Cursor, schema: str) -> list[Installed]:

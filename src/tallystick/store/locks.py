@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import psycopg
 
@@ -13,6 +14,8 @@ from tallystick.store.connection import Cursor, one_row
 
 TRIES = 50
 PAUSE_S = 0.01
+BRIEFLY = "20ms"
+"""How long others may stand behind us, where PostgreSQL asks for a lock itself and waits for it."""
 
 
 def lock_installation(cursor: Cursor, schema: str) -> None:
@@ -115,6 +118,24 @@ def take_against_everyone(cursor: Cursor, tables: Sequence[str]) -> None:
         SourceLocked: someone was in the table each time.
     """
     _take(cursor, against_everyone(tables), SourceLocked(tables[-1], by_readers=True))
+
+
+@contextmanager
+def briefly(cursor: Cursor, relation: str) -> Iterator[None]:
+    """Statements that lock by themselves wait no longer than others may stand behind us; for views, above all.
+
+    LOCK … NOWAIT of a view would lock the tables below it as well.
+
+    Raises:
+        SourceLocked: somebody is in the relation, by the name of which the failure is told.
+    """
+    before = one_row(cursor.execute("SELECT current_setting('lock_timeout')"))
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", (BRIEFLY,))
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable as error:
+        raise SourceLocked(relation, by_readers=True) from error
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", before)
 
 
 def _take(cursor: Cursor, lock: Statement, failure: SourceLocked) -> None:

@@ -19,7 +19,22 @@ def named(name: str) -> SQL:
 
 def schema_script(schema: str) -> Composed:
     """What every installation needs once, for a schema of this name."""
-    return _script(schema, "schema.sql", "counter.sql", "counter_functions.sql")
+    return _script(schema, "schema.sql", "functions.sql", "counter.sql", "counter_functions.sql")
+
+
+def own_functions(schema: str) -> Composed:
+    """The functions without state, which replace those of another layout while views use them."""
+    return _script(schema, "functions.sql")
+
+
+def own_tables(schema: str) -> Composed:
+    """The tables of aggregates, without those of counters."""
+    return _script(schema, "schema.sql")
+
+
+def counter_tables(schema: str) -> Composed:
+    """The tables of counters."""
+    return _script(schema, "counter.sql")
 
 
 def counter_functions(schema: str) -> Composed:

@@ -310,3 +310,39 @@ SELECT EXISTS (
 
 -- name: replica_lag
 SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
+
+-- name: dependents
+-- Views, functions and constraints outside of a schema that need relations or functions of it.
+WITH inner_objects AS (
+    SELECT 'pg_class'::regclass AS classid, c.oid FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(relations)s::text[])
+    UNION ALL
+    SELECT 'pg_type'::regclass, c.reltype FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(relations)s::text[])
+    UNION ALL
+    SELECT 'pg_proc'::regclass, p.oid FROM pg_proc AS p
+    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(functions)s::text[])
+), needing AS (
+    SELECT DISTINCT d.classid, d.objid
+    FROM pg_depend AS d JOIN inner_objects AS i ON d.refclassid = i.classid AND d.refobjid = i.oid
+    WHERE d.deptype IN ('n', 'a')
+), owners AS (
+    SELECT 'pg_class'::regclass AS classid, r.ev_class AS objid
+    FROM needing AS n JOIN pg_rewrite AS r ON n.classid = 'pg_rewrite'::regclass AND r.oid = n.objid
+    UNION
+    SELECT n.classid, n.objid FROM needing AS n WHERE n.classid = 'pg_proc'::regclass
+    UNION
+    SELECT 'pg_class'::regclass, k.conrelid
+    FROM needing AS n JOIN pg_constraint AS k ON n.classid = 'pg_constraint'::regclass AND k.oid = n.objid
+    UNION
+    SELECT 'pg_class'::regclass, a.adrelid
+    FROM needing AS n JOIN pg_attrdef AS a ON n.classid = 'pg_attrdef'::regclass AND a.oid = n.objid
+    UNION
+    SELECT 'pg_class'::regclass, n.objid FROM needing AS n JOIN pg_class AS c ON n.classid = 'pg_class'::regclass
+        AND c.oid = n.objid WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c')
+)
+SELECT pg_describe_object(o.classid, o.objid, 0) FROM owners AS o
+LEFT JOIN pg_class AS c ON o.classid = 'pg_class'::regclass AND c.oid = o.objid
+LEFT JOIN pg_proc AS p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
+WHERE coalesce(c.relnamespace, p.pronamespace) <> to_regnamespace(quote_ident(%(schema)s))
+ORDER BY 1

@@ -1,0 +1,5537 @@
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+CREATE SCHEMA tally;
+
+CREATE FUNCTION tally.below(source regclass) RETURNS TABLE(relation regclass, attached xid, path oid[])
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ WITH RECURSIVE t AS (
+          SELECT i.inhrelid,
+             i.xmin AS attached,
+             ARRAY[i.inhrelid] AS path
+            FROM pg_inherits i
+           WHERE ((i.inhparent = (below.source)::oid) AND (NOT i.inhdetachpending))
+         UNION ALL
+          SELECT i.inhrelid,
+             i.xmin,
+             (t_1.path || i.inhrelid)
+            FROM (pg_inherits i
+              JOIN t t_1 ON ((i.inhparent = t_1.inhrelid)))
+           WHERE (NOT i.inhdetachpending)
+         )
+  SELECT (t.inhrelid)::regclass AS inhrelid,
+     t.attached,
+     t.path
+    FROM t;
+END;
+
+CREATE FUNCTION tally.by_item__change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_item__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_item__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_item": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_item__delta" (epoch, narrow, k1, n, a1, a2, a3, a4, a5, a6)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2, a3, a4, a5, a6
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, true)) FILTER (WHERE w > 0), 0) - coalesce(sum("tally".census(x1, true)) FILTER (WHERE w < 0), 0) AS a3, coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x2 IS NOT NULL AND w < 0), 0) AS a4, coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric AND w < 0), 0) AS a5, coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AND w < 0), 0) AS a6 FROM (SELECT -1 AS w, o.* FROM "tally"."by_item__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."by_item__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR a4 <> 0 OR a5 <> 0 OR a6 <> 0);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_item__delete() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_item__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_item__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_item": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_item__delta" (epoch, narrow, k1, n, a1, a2, a3, a4, a5, a6)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2, a3, a4, a5, a6
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, true)) AS a3, - count(*) FILTER (WHERE x2 IS NOT NULL) AS a4, - sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a5, - sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a6 FROM (SELECT o.* FROM oldtab AS t, "tally"."by_item__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  RETURN NULL;
+END
+$$;
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+CREATE TABLE tally.by_item__delta (
+    epoch bigint NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    narrow boolean NOT NULL,
+    k1 text,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    a4 bigint,
+    a5 numeric,
+    a6 numeric
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='100000', vacuum_truncate='false');
+
+CREATE TABLE tally.by_item__state (
+    narrow boolean NOT NULL,
+    k1 text,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), (0)::bigint)) STORED,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    a4 bigint,
+    a5 numeric,
+    a6 numeric
+);
+
+CREATE TABLE tally.reset (
+    aggregate text NOT NULL,
+    epoch bigint NOT NULL,
+    partition regclass,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL
+);
+
+COMMENT ON TABLE tally.reset IS 'tallystick: left by TRUNCATE; state, and deltas of a lower epoch, are void';
+
+COMMENT ON COLUMN tally.reset.partition IS 'only this one was truncated: the state holds more than the source';
+
+CREATE TABLE tally.watermark (
+    aggregate text NOT NULL,
+    floor xid8 DEFAULT '0'::xid8 NOT NULL,
+    folder xid8 DEFAULT '0'::xid8 NOT NULL,
+    major integer DEFAULT ((current_setting('server_version_num'::text))::integer / 10000) NOT NULL,
+    files oid[]
+)
+WITH (fillfactor='10');
+
+COMMENT ON TABLE tally.watermark IS 'tallystick: how far each aggregate is folded, and by which major version';
+
+COMMENT ON COLUMN tally.watermark.files IS 'of an ordered one: files of the source that its buckets stand for';
+
+CREATE FUNCTION tally.by_item__fold(OUT deltas bigint, OUT groups bigint) RETURNS record
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.by_item'::text, (0)::bigint)) AS pg_advisory_xact_lock;
+ UPDATE tally.by_item__state SET k1 = by_item__state.k1
+   WHERE (NOT ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+            FROM tally.watermark
+           WHERE (watermark.aggregate = 'by_item'::text)));
+ WITH marker AS (
+          SELECT max(reset_1.epoch) AS epoch
+            FROM tally.reset reset_1
+           WHERE ((reset_1.aggregate = 'by_item'::text) AND (reset_1.partition IS NULL))
+         ), void AS (
+          DELETE FROM tally.by_item__delta
+           WHERE (by_item__delta.epoch < ( SELECT marker.epoch
+                    FROM marker))
+           RETURNING by_item__delta.epoch,
+             by_item__delta.xact,
+             by_item__delta.narrow,
+             by_item__delta.k1,
+             by_item__delta.n,
+             by_item__delta.a1,
+             by_item__delta.a2,
+             by_item__delta.a3,
+             by_item__delta.a4,
+             by_item__delta.a5,
+             by_item__delta.a6
+         ), void0 AS (
+          DELETE FROM tally.by_item__state
+           WHERE (( SELECT marker.epoch
+                    FROM marker) IS NOT NULL)
+         )
+  DELETE FROM tally.reset
+   WHERE ((reset.aggregate = 'by_item'::text) AND (reset.epoch <= ( SELECT marker.epoch
+            FROM marker)));
+ WITH gone AS (
+          DELETE FROM tally.by_item__delta
+           WHERE (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL)))))
+           RETURNING by_item__delta.epoch,
+             by_item__delta.xact,
+             by_item__delta.narrow,
+             by_item__delta.k1,
+             by_item__delta.n,
+             by_item__delta.a1,
+             by_item__delta.a2,
+             by_item__delta.a3,
+             by_item__delta.a4,
+             by_item__delta.a5,
+             by_item__delta.a6
+         ), floor AS (
+          UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+           WHERE ((watermark.aggregate = 'by_item'::text) AND (((NOT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))) AND (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL)))))) OR (EXISTS ( SELECT
+                    FROM gone))))
+         ), gathered AS (
+          SELECT p.k1,
+             hash_record_extended(ROW(p.k1), (0)::bigint) AS h,
+             bool_or(p.narrow) AS narrow,
+             (sum(p.n))::bigint AS n,
+             (sum(p.a1))::bigint AS a1,
+             sum(p.a2) AS a2,
+             sum(p.a3) AS a3,
+             (sum(p.a4))::bigint AS a4,
+             sum(p.a5) AS a5,
+             sum(p.a6) AS a6
+            FROM ( SELECT gone.k1,
+                     gone.narrow,
+                     gone.n,
+                     gone.a1,
+                     gone.a2,
+                     gone.a3,
+                     gone.a4,
+                     gone.a5,
+                     gone.a6
+                    FROM gone) p
+           GROUP BY p.k1
+          HAVING (count(*) > 0)
+         ), met AS (
+          SELECT s.ctid AS place,
+             g.h,
+             g.k1,
+             g.narrow,
+             (COALESCE(s.n, (0)::bigint) + COALESCE(g.n, (0)::bigint)) AS n,
+             (COALESCE(s.a1, (0)::bigint) + COALESCE(g.a1, (0)::bigint)) AS a1,
+             (COALESCE(s.a2, (0)::numeric) + COALESCE(g.a2, (0)::numeric)) AS a2,
+             (COALESCE(s.a3, (0)::numeric) + COALESCE(g.a3, (0)::numeric)) AS a3,
+             (COALESCE(s.a4, (0)::bigint) + COALESCE(g.a4, (0)::bigint)) AS a4,
+             (COALESCE(s.a5, (0)::numeric) + COALESCE(g.a5, (0)::numeric)) AS a5,
+             (COALESCE(s.a6, (0)::numeric) + COALESCE(g.a6, (0)::numeric)) AS a6
+            FROM (gathered g
+              LEFT JOIN tally.by_item__state s ON (((s.h = g.h) AND record_eq(ROW(s.k1), ROW(g.k1)))))
+         ), next AS (
+          SELECT met.place,
+             met.h,
+             met.k1,
+             met.narrow,
+             met.n,
+             met.a1,
+             met.a2,
+             met.a3,
+             met.a4,
+             met.a5,
+             met.a6
+            FROM met
+         ), state_new AS (
+          INSERT INTO tally.by_item__state (narrow, k1, n, a1, a2, a3, a4, a5, a6)  SELECT next.narrow,
+                     next.k1,
+                     next.n,
+                     next.a1,
+                     next.a2,
+                     next.a3,
+                     next.a4,
+                     next.a5,
+                     next.a6
+                    FROM next
+                   WHERE ((next.place IS NULL) AND (next.n <> 0))
+         ), state_changed AS (
+          UPDATE tally.by_item__state s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4, a5 = f.a5, a6 = f.a6
+            FROM next f
+           WHERE ((s.ctid = f.place) AND (f.n <> 0))
+         ), state_emptied AS (
+          DELETE FROM tally.by_item__state s
+            USING next f
+           WHERE ((s.ctid = f.place) AND (f.n = 0))
+         )
+  SELECT ( SELECT count(*) AS count
+            FROM gone) AS count,
+     ( SELECT count(*) AS count
+            FROM next) AS count;
+END;
+
+CREATE FUNCTION tally.census(value numeric, scales boolean) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (value = 'NaN'::numeric) THEN (1)::numeric
+             WHEN (value = 'Infinity'::numeric) THEN ('1000000000000'::bigint)::numeric
+             WHEN (value = '-Infinity'::numeric) THEN '1000000000000000000000000'::numeric
+             WHEN (scales AND (value IS NOT NULL)) THEN (('1e'::text || ((36 + (12 * LEAST(scale(value), 1000))))::text))::numeric
+             ELSE NULL::numeric
+         END AS "case";
+END;
+
+CREATE TABLE public.sale (
+    id bigint NOT NULL,
+    shop integer,
+    item text,
+    size integer,
+    price numeric,
+    rate real
+);
+
+CREATE SEQUENCE tally.epoch
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE FUNCTION tally.by_item__refill() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.by_item__delta (epoch, narrow, k1, n, a1, a2, a3, a4, a5, a6)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             (pg_column_size(ROW(g.k1)) < 2000),
+             g.k1,
+             g.n,
+             g.a1,
+             g.a2,
+             g.a3,
+             g.a4,
+             g.a5,
+             g.a6
+            FROM ( SELECT r.k1,
+                     count(*) AS n,
+                     count(*) FILTER (WHERE (r.x1 IS NOT NULL)) AS a1,
+                     sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AS a2,
+                     sum(tally.census(r.x1, true)) AS a3,
+                     count(*) FILTER (WHERE (r.x2 IS NOT NULL)) AS a4,
+                     sum(r.x2) FILTER (WHERE ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric))) AS a5,
+                     sum(tally.census(r.x2, false)) FILTER (WHERE (NOT ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric)))) AS a6
+                    FROM ( SELECT sale.item AS k1,
+                             sale.price AS x1,
+                             ((sale.rate)::text)::numeric AS x2
+                            FROM public.sale sale) r
+                   GROUP BY r.k1) g;
+END;
+
+CREATE FUNCTION tally.by_item__row(source_row public.sale) RETURNS TABLE(k1 text, x1 numeric, x2 numeric)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT sale.item AS k1,
+     sale.price AS x1,
+     ((sale.rate)::text)::numeric AS x2
+    FROM ( SELECT (by_item__row.source_row).item AS item,
+             (by_item__row.source_row).price AS price,
+             (by_item__row.source_row).rate AS rate) sale;
+END;
+
+CREATE FUNCTION tally.by_item__source() RETURNS regclass
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT 'public.sale'::regclass AS regclass;
+END;
+
+CREATE FUNCTION tally.by_item__guard() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.by_item__delta (epoch, narrow, k1, n, a1, a2, a3, a4, a5, a6)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             (pg_column_size(ROW(g.k1)) < 2000),
+             g.k1,
+             g.n,
+             g.a1,
+             g.a2,
+             g.a3,
+             g.a4,
+             g.a5,
+             g.a6
+            FROM ( SELECT r.k1,
+                     (COALESCE(count(*) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(count(*) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS n,
+                     (COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w > 0))), (0)::bigint) - COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w < 0))), (0)::bigint)) AS a1,
+                     (COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric) AND (r.w < 0))), (0)::numeric)) AS a2,
+                     (COALESCE(sum(tally.census(r.x1, true)) FILTER (WHERE (r.w > 0)), (0)::numeric) - COALESCE(sum(tally.census(r.x1, true)) FILTER (WHERE (r.w < 0)), (0)::numeric)) AS a3,
+                     (COALESCE(count(*) FILTER (WHERE ((r.x2 IS NOT NULL) AND (r.w > 0))), (0)::bigint) - COALESCE(count(*) FILTER (WHERE ((r.x2 IS NOT NULL) AND (r.w < 0))), (0)::bigint)) AS a4,
+                     (COALESCE(sum(r.x2) FILTER (WHERE ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(r.x2) FILTER (WHERE ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric) AND (r.w < 0))), (0)::numeric)) AS a5,
+                     (COALESCE(sum(tally.census(r.x2, false)) FILTER (WHERE ((NOT ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric))) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(tally.census(r.x2, false)) FILTER (WHERE ((NOT ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric))) AND (r.w < 0))), (0)::numeric)) AS a6
+                    FROM ( SELECT 1 AS w,
+                             o.k1,
+                             o.x1,
+                             o.x2
+                            FROM tally.by_item__row(NULL::public.sale) o(k1, x1, x2)
+                           WHERE (tally.by_item__source() IS NOT NULL)) r
+                   GROUP BY r.k1) g
+           WHERE ((g.n <> 0) OR (g.a1 <> 0) OR (g.a2 <> (0)::numeric) OR (g.a3 <> (0)::numeric) OR (g.a4 <> 0) OR (g.a5 <> (0)::numeric) OR (g.a6 <> (0)::numeric));
+ INSERT INTO tally.reset (aggregate, epoch)
+   VALUES ('by_item'::text, nextval('tally.epoch'::regclass));
+ SELECT tally.by_item__refill() AS by_item__refill;
+END;
+
+CREATE FUNCTION tally.by_item__insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_item__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_item__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_item": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_item__delta" (epoch, narrow, k1, n, a1, a2, a3, a4, a5, a6)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n, a1, a2, a3, a4, a5, a6
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, count(*) FILTER (WHERE x2 IS NOT NULL) AS a4, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a5, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a6 FROM (SELECT o.* FROM newtab AS t, "tally"."by_item__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_item__rebuild() RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ DELETE FROM tally.by_item__state;
+ DELETE FROM tally.by_item__delta;
+ DELETE FROM tally.reset
+   WHERE (reset.aggregate = 'by_item'::text);
+ UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+   WHERE ((watermark.aggregate = 'by_item'::text) AND true);
+ INSERT INTO tally.by_item__state (narrow, k1, n, a1, a2, a3, a4, a5, a6)  SELECT (pg_column_size(ROW(r.k1)) < 2000),
+             r.k1,
+             count(*) AS count,
+             COALESCE(count(*) FILTER (WHERE (r.x1 IS NOT NULL)), (0)::bigint) AS "coalesce",
+             COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))), (0)::numeric) AS "coalesce",
+             COALESCE(sum(tally.census(r.x1, true)), (0)::numeric) AS "coalesce",
+             COALESCE(count(*) FILTER (WHERE (r.x2 IS NOT NULL)), (0)::bigint) AS "coalesce",
+             COALESCE(sum(r.x2) FILTER (WHERE ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric))), (0)::numeric) AS "coalesce",
+             COALESCE(sum(tally.census(r.x2, false)) FILTER (WHERE (NOT ((r.x2 > '-Infinity'::numeric) AND (r.x2 < 'Infinity'::numeric)))), (0)::numeric) AS "coalesce"
+            FROM ( SELECT sale.item AS k1,
+                     sale.price AS x1,
+                     ((sale.rate)::text)::numeric AS x2
+                    FROM public.sale sale) r
+           GROUP BY r.k1
+          HAVING (count(*) > 0);
+ SELECT count(*) AS count
+    FROM tally.by_item__state;
+END;
+
+CREATE FUNCTION tally.by_item__truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_item__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_item__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_item": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('by_item', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."by_item__source"()) > 0 THEN
+    PERFORM "tally"."by_item__refill"();
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_price__change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_price__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_price__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_price": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_price__delta" (epoch, narrow, k1, k2, k3, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1, k2, k3)) < 2000, k1, k2, k3, n, a1, a2
+  FROM (SELECT k1, k2, k3, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."by_price__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."by_price__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1, k2, k3) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_price__check() RETURNS TABLE(height integer, place text[], kept numeric[], direct numeric[])
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  lo1 numeric;
+  lo2 bigint;
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  one record;
+  direct_n bigint;
+  direct_a1 bigint;
+  direct_a2 bigint;
+BEGIN
+  IF NOT (NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())]) THEN
+    RETURN;
+  END IF;
+  FOR one IN SELECT b.*, w.n AS waiting_n, w.a1 AS waiting_a1, w.a2 AS waiting_a2 FROM "tally"."by_price__bucket" AS b LEFT JOIN (SELECT b.ctid AS place, sum(d.n) AS n, sum(d.a1) AS a1, sum(d.a2) AS a2 FROM "tally"."by_price__delta" AS d JOIN LATERAL (SELECT k2, k3, ctid FROM ((SELECT 0 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) d.k1 AND k2 OPERATOR("pg_catalog".=) d.k2 AND k3 OPERATOR("pg_catalog".>) d.k3 AND level = 1 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) d.k1 AND k2 OPERATOR("pg_catalog".<) d.k2 AND level = 1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS b ON true WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' GROUP BY 1) AS w
+    ON b.level = 1 AND w.place = b.ctid ORDER BY b.level, b.k1, b.k2, b.k3
+  LOOP
+  IF one.k3 IS NOT NULL THEN
+    SELECT * INTO lo1, lo2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) one.k2 AND k3 OPERATOR("pg_catalog".<) one.k3 AND level = one.level ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".>) one.k2 AND level = one.level ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO lo1, lo2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND true AND level = one.level ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+    IF one.level = 1 THEN
+  IF lo2 IS NOT NULL THEN
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".=) lo2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".>) lo2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".<) lo1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF one.k3 IS NOT NULL THEN
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) one.k2 AND k3 OPERATOR("pg_catalog".<) one.k3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".>) one.k2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+      IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+        direct_n := 0; direct_a1 := 0; direct_a2 := 0;
+      ELSE
+        SELECT coalesce(count(*), 0), coalesce(coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0), 0), coalesce(coalesce(sum(x1), 0), 0) INTO direct_n, direct_a1, direct_a2 FROM ((SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2)) AS i;
+      END IF;
+    ELSE
+  IF lo2 IS NOT NULL THEN
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".>) lo2 AND level = one.level - 1 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".<) lo1 AND level = one.level - 1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND true AND level = one.level - 1 ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+      SELECT coalesce(sum(n), 0), coalesce(sum(a1), 0), coalesce(sum(a2), 0) INTO direct_n, direct_a1, direct_a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND NOT (fr1 OPERATOR("pg_catalog".=) one.k2 AND fr2 OPERATOR("pg_catalog".=) one.k3) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 AND level = one.level - 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND NOT (fr1 OPERATOR("pg_catalog".=) one.k2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND level = one.level - 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) one.k2 AND level = one.level - 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND fr1 OPERATOR("pg_catalog".=) one.k2 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) one.k3 AND level = one.level - 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND NOT (fr1 OPERATOR("pg_catalog".=) one.k2) AND k2 OPERATOR("pg_catalog".=) one.k2 AND k3 OPERATOR("pg_catalog".<) one.k3 AND level = one.level - 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) one.k2 AND k3 OPERATOR("pg_catalog".=) one.k3 AND level = one.level - 1)) AS b;
+    END IF;
+    RETURN QUERY SELECT one.level::integer, ARRAY[one.k1::text, one.k2::text, one.k3::text]::text[], ARRAY[one.n + coalesce(one.waiting_n, 0), one.a1 + coalesce(one.waiting_a1, 0), one.a2 + coalesce(one.waiting_a2, 0)]::numeric[], ARRAY[direct_n, direct_a1, direct_a2]::numeric[];
+  END LOOP;
+END
+$$;
+
+CREATE FUNCTION tally.by_price__cut(integer, numeric, bigint, integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  lo1 numeric;
+  lo2 bigint;
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  up1 numeric;
+  up2 bigint;
+  height integer;
+  taken record;
+BEGIN
+  IF $3 IS NOT NULL THEN
+    SELECT * INTO lo1, lo2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 AND level = $4 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 AND level = $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO lo1, lo2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true AND level = $4 ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF $4 = 1 THEN
+  IF lo2 IS NOT NULL THEN
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".=) lo2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".>) lo2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) lo1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $3 IS NOT NULL THEN
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+    IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) OR NOT EXISTS (SELECT FROM ((SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2)) AS s OFFSET 512) THEN
+      RETURN;
+    END IF;
+    WITH new AS (
+    INSERT INTO "tally"."by_price__bucket" (level, k1, k2, k3, n, a1, a2)
+    SELECT 1, k1, k2, k3, n, a1, a2 FROM (SELECT run, k1, k2, k3, lag(n) OVER w AS n, lag(a1) OVER w AS a1, lag(a2) OVER w AS a2 FROM (SELECT k1, run, (array_agg(k2) FILTER (WHERE is_first))[1] AS k2, (array_agg(k3) FILTER (WHERE is_first))[1] AS k3, count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM (SELECT *, count(*) FILTER (WHERE is_first) OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS run FROM (SELECT *, (number - 1) % 256 = 0 AND number > 1 AND pg_column_size(ROW(k1, k2, k3)) < 2000 AS is_first FROM (SELECT k1, k2, k3, x1, row_number() OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS number FROM ((SELECT k1, k2, k3, x1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2)
+      UNION ALL (SELECT k1, k2, k3, x1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2)
+      UNION ALL (SELECT k1, k2, k3, x1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1)
+      UNION ALL (SELECT k1, k2, k3, x1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k1, k2, k3, x1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k1, k2, k3, x1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2)) AS i) AS m) AS m) AS r GROUP BY k1, run) AS r WINDOW w AS (PARTITION BY k1 ORDER BY run)) AS b WHERE run > 0 RETURNING *)
+    SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 INTO taken FROM new;
+  ELSE
+    height := $4 - 1;
+  IF lo2 IS NOT NULL THEN
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".>) lo2 AND level = height ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) lo1 AND level = height ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true AND level = height ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $3 IS NOT NULL THEN
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 AND level = height ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 AND level = height ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true AND level = height ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+    IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) OR NOT EXISTS (SELECT FROM ((SELECT k2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 AND level = height)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND level = height)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 AND level = height)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 AND level = height)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 AND level = height)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 AND level = height)) AS s OFFSET 128) THEN
+      RETURN;
+    END IF;
+    WITH new AS (
+    INSERT INTO "tally"."by_price__bucket" (level, k1, k2, k3, n, a1, a2)
+    SELECT $4, k1, (array_agg(k2) FILTER (WHERE number % 64 = 0))[1], (array_agg(k3) FILTER (WHERE number % 64 = 0))[1], sum(n)::bigint, sum(a1)::bigint, sum(a2)::bigint FROM (SELECT *, row_number() OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS number FROM ((SELECT k1, k2, k3, n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 AND level = height)
+      UNION ALL (SELECT k1, k2, k3, n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND level = height)
+      UNION ALL (SELECT k1, k2, k3, n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 AND level = height)
+      UNION ALL (SELECT k1, k2, k3, n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 AND level = height)
+      UNION ALL (SELECT k1, k2, k3, n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 AND level = height)
+      UNION ALL (SELECT k1, k2, k3, n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 AND level = height)) AS b) AS r GROUP BY k1, (number - 1) / 64 HAVING count(*) = 64 RETURNING *)
+    SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 INTO taken FROM new;
+  END IF;
+  IF taken.n IS NOT NULL THEN
+    UPDATE "tally"."by_price__bucket" SET n = n - taken.n, a1 = a1 - taken.a1, a2 = a2 - taken.a2 WHERE level = $4 AND k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3;
+    IF $4 < 3 THEN
+      IF $2 IS NOT NULL THEN
+        IF $3 IS NOT NULL THEN
+    SELECT * INTO up1, up2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 AND level = $4 + 1 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 AND level = $4 + 1 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 AND level = $4 + 1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO up1, up2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true AND level = $4 + 1 ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+      END IF;
+      PERFORM "tally"."by_price__cut"($1, up1, up2, $4 + 1);
+    END IF;
+  END IF;
+END
+$_$;
+
+CREATE FUNCTION tally.by_price__delete() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_price__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_price__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_price": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_price__delta" (epoch, narrow, k1, k2, k3, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1, k2, k3)) < 2000, k1, k2, k3, n, a1, a2
+  FROM (SELECT k1, k2, k3, - (1)::bigint AS n, - (CASE WHEN x1 IS NOT NULL THEN 1 END)::bigint AS a1, - (x1)::bigint AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."by_price__row"(t.*) AS o) AS r) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_price__fold(OUT deltas bigint, OUT groups bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  one record;
+  size bigint;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "by_price": it is folded in a REPEATABLE READ transaction only.', HINT = 'Run: tally fold by_price';
+  END IF;
+  deltas := 0;
+  groups := 0;
+  IF NOT (true) THEN
+    RETURN;
+  END IF;
+  IF EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) OR NOT ((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())]) THEN
+    groups := "tally"."by_price__rebuild"();
+    RETURN;
+  END IF;
+  FOR one IN WITH gone AS (DELETE FROM "tally"."by_price__delta" WHERE true RETURNING *),
+    floor AS (UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'by_price' AND (NOT major = current_setting('server_version_num')::integer / 10000 OR EXISTS (SELECT FROM gone))),
+    "level1" AS (SELECT g.k1, b.k2, b.k3, b.ctid AS place, coalesce(sum(g.n), 0) AS n, coalesce(sum(g.a1), 0) AS a1, coalesce(sum(g.a2), 0) AS a2 FROM gone AS g LEFT JOIN LATERAL (SELECT k2, k3, ctid FROM ((SELECT 0 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".=) g.k2 AND k3 OPERATOR("pg_catalog".>) g.k3 AND level = 1 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".<) g.k2 AND level = 1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS b ON true GROUP BY g.k1, b.k2, b.k3, b.ctid),
+    "written1" AS (UPDATE "tally"."by_price__bucket" AS b SET n = b.n + l.n, a1 = b.a1 + l.a1, a2 = b.a2 + l.a2 FROM "level1" AS l WHERE b.ctid = l.place),
+    "level2" AS (SELECT g.k1, b.k2, b.k3, b.ctid AS place, coalesce(sum(g.n), 0) AS n, coalesce(sum(g.a1), 0) AS a1, coalesce(sum(g.a2), 0) AS a2 FROM "level1" AS g LEFT JOIN LATERAL (SELECT k2, k3, ctid FROM ((SELECT 0 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".=) g.k2 AND k3 OPERATOR("pg_catalog".=) g.k3 AND level = 2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".=) g.k2 AND k3 OPERATOR("pg_catalog".>) g.k3 AND level = 2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".<) g.k2 AND level = 2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS b ON true WHERE g.place IS NOT NULL GROUP BY g.k1, b.k2, b.k3, b.ctid),
+    "written2" AS (UPDATE "tally"."by_price__bucket" AS b SET n = b.n + l.n, a1 = b.a1 + l.a1, a2 = b.a2 + l.a2 FROM "level2" AS l WHERE b.ctid = l.place),
+    "level3" AS (SELECT g.k1, b.k2, b.k3, b.ctid AS place, coalesce(sum(g.n), 0) AS n, coalesce(sum(g.a1), 0) AS a1, coalesce(sum(g.a2), 0) AS a2 FROM "level2" AS g LEFT JOIN LATERAL (SELECT k2, k3, ctid FROM ((SELECT 0 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".=) g.k2 AND k3 OPERATOR("pg_catalog".=) g.k3 AND level = 3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".=) g.k2 AND k3 OPERATOR("pg_catalog".>) g.k3 AND level = 3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3, ctid FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) g.k1 AND k2 OPERATOR("pg_catalog".<) g.k2 AND level = 3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS b ON true WHERE g.place IS NOT NULL GROUP BY g.k1, b.k2, b.k3, b.ctid),
+    "written3" AS (UPDATE "tally"."by_price__bucket" AS b SET n = b.n + l.n, a1 = b.a1 + l.a1, a2 = b.a2 + l.a2 FROM "level3" AS l WHERE b.ctid = l.place)
+    SELECT *, (SELECT count(*) FROM gone) AS consumed FROM level1 ORDER BY k1, k2 DESC, k3 LOOP
+    deltas := one.consumed;
+    IF one.place IS NULL THEN
+      PERFORM "tally"."by_price__cut"(one.k1, NULL::numeric, NULL::bigint, 1);
+      CONTINUE;
+    END IF;
+    groups := groups + 1;
+    SELECT n INTO size FROM "tally"."by_price__bucket" WHERE level = 1 AND k1 OPERATOR("pg_catalog".=) one.k1 AND k2 OPERATOR("pg_catalog".=) one.k2 AND k3 OPERATOR("pg_catalog".=) one.k3;
+    IF size > 512 THEN
+      PERFORM "tally"."by_price__cut"(one.k1, one.k2, one.k3, 1);
+    ELSIF size < 128 THEN
+      PERFORM "tally"."by_price__join"(one.k1, one.k2, one.k3);
+    END IF;
+  END LOOP;
+END
+$$;
+
+CREATE TABLE tally.by_price__delta (
+    epoch bigint NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    narrow boolean NOT NULL,
+    k1 integer,
+    k2 numeric,
+    k3 bigint,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='100000', vacuum_truncate='false');
+
+CREATE FUNCTION tally.by_price__refill() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.by_price__delta (epoch, narrow, k1, k2, k3, n, a1, a2)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             (pg_column_size(ROW(g.k1, g.k2, g.k3)) < 2000),
+             g.k1,
+             g.k2,
+             g.k3,
+             g.n,
+             g.a1,
+             g.a2
+            FROM ( SELECT r.k1,
+                     r.k2,
+                     r.k3,
+                     (1)::bigint AS n,
+                     (
+                         CASE
+                             WHEN (r.x1 IS NOT NULL) THEN 1
+                             ELSE NULL::integer
+                         END)::bigint AS a1,
+                     (r.x1)::bigint AS a2
+                    FROM ( SELECT sale.shop AS k1,
+                             sale.price AS k2,
+                             sale.id AS k3,
+                             sale.size AS x1
+                            FROM public.sale sale
+                           WHERE ((sale.shop IS NOT NULL) AND (sale.price IS NOT NULL))) r) g;
+END;
+
+CREATE FUNCTION tally.by_price__row(source_row public.sale) RETURNS TABLE(k1 integer, k2 numeric, k3 bigint, x1 integer)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT sale.shop AS k1,
+     sale.price AS k2,
+     sale.id AS k3,
+     sale.size AS x1
+    FROM ( SELECT (by_price__row.source_row).id AS id,
+             (by_price__row.source_row).shop AS shop,
+             (by_price__row.source_row).size AS size,
+             (by_price__row.source_row).price AS price) sale
+   WHERE ((sale.shop IS NOT NULL) AND (sale.price IS NOT NULL));
+END;
+
+CREATE FUNCTION tally.by_price__source() RETURNS regclass
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT 'public.sale'::regclass AS regclass;
+END;
+
+CREATE FUNCTION tally.by_price__guard() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.by_price__delta (epoch, narrow, k1, k2, k3, n, a1, a2)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             (pg_column_size(ROW(g.k1, g.k2, g.k3)) < 2000),
+             g.k1,
+             g.k2,
+             g.k3,
+             g.n,
+             g.a1,
+             g.a2
+            FROM ( SELECT r.k1,
+                     r.k2,
+                     r.k3,
+                     (COALESCE(count(*) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(count(*) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS n,
+                     (COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w > 0))), (0)::bigint) - COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w < 0))), (0)::bigint)) AS a1,
+                     (COALESCE(sum(r.x1) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(sum(r.x1) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS a2
+                    FROM ( SELECT 1 AS w,
+                             o.k1,
+                             o.k2,
+                             o.k3,
+                             o.x1
+                            FROM tally.by_price__row(NULL::public.sale) o(k1, k2, k3, x1)
+                           WHERE (tally.by_price__source() IS NOT NULL)) r
+                   GROUP BY r.k1, r.k2, r.k3) g
+           WHERE ((g.n <> 0) OR (g.a1 <> 0) OR (g.a2 <> 0));
+ INSERT INTO tally.reset (aggregate, epoch)
+   VALUES ('by_price'::text, nextval('tally.epoch'::regclass));
+ SELECT tally.by_price__refill() AS by_price__refill;
+END;
+
+CREATE FUNCTION tally.by_price__insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_price__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_price__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_price": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_price__delta" (epoch, narrow, k1, k2, k3, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1, k2, k3)) < 2000, k1, k2, k3, n, a1, a2
+  FROM (SELECT k1, k2, k3, (1)::bigint AS n, (CASE WHEN x1 IS NOT NULL THEN 1 END)::bigint AS a1, (x1)::bigint AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."by_price__row"(t.*) AS o) AS r) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_price__join(integer, numeric, bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  to1 numeric;
+  to2 bigint;
+  gone record;
+  size bigint;
+BEGIN
+  FOR height IN 1 .. 3 LOOP
+    SELECT * INTO gone FROM "tally"."by_price__bucket" WHERE level = height AND k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3;
+    EXIT WHEN NOT FOUND;
+    SELECT * INTO to1, to2, size FROM (SELECT k2, k3, n FROM ((SELECT 0 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 AND level = height ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 AND level = height ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+    IF height = 1 AND to1 IS NOT NULL AND gone.n + size > 256 THEN
+      RETURN;
+    END IF;
+    DELETE FROM "tally"."by_price__bucket" WHERE level = height AND k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3;
+    UPDATE "tally"."by_price__bucket" SET n = n + gone.n, a1 = a1 + gone.a1, a2 = a2 + gone.a2 WHERE level = height AND k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2;
+  END LOOP;
+END
+$_$;
+
+CREATE FUNCTION tally.by_price__nth(integer, bigint, OUT r1 numeric, OUT r2 bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  at1 numeric;
+  at2 bigint;
+  lo1 numeric;
+  lo2 bigint;
+  hi1 numeric;
+  hi2 bigint;
+  up1 numeric;
+  up2 bigint;
+  folded bigint := 0;
+  passed bigint;
+BEGIN
+  IF $2 < 0 THEN
+    RETURN;
+  END IF;
+  FOR height IN REVERSE 3 .. 1 LOOP
+  IF at2 IS NOT NULL THEN
+    SELECT * INTO lo1, lo2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) at1 AND k3 OPERATOR("pg_catalog".>) at2 AND level = height ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) at1 AND level = height ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO lo1, lo2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true AND level = height ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+    CONTINUE WHEN lo1 IS NULL;
+  IF up2 IS NOT NULL THEN
+    SELECT * INTO hi1, hi2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) up1 AND k3 OPERATOR("pg_catalog".<) up2 AND level = height ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) up1 AND level = height ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO hi1, hi2 FROM (SELECT k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true AND level = height ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+    CONTINUE WHEN hi1 IS NULL OR (hi1 OPERATOR("pg_catalog".>) lo1 OR (hi1 OPERATOR("pg_catalog".=) lo1 AND (hi2 OPERATOR("pg_catalog".<) lo2 OR (hi2 OPERATOR("pg_catalog".=) lo2 AND false))));
+    FOR r1, r2, passed IN SELECT * FROM (SELECT k2, k3, n FROM ((SELECT 0 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (lo1 OPERATOR("pg_catalog".=) hi1 AND lo2 OPERATOR("pg_catalog".=) hi2) AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".=) lo2 AND level = height ORDER BY k2 DESC, k3 LIMIT ALL)
+      UNION ALL (SELECT 1 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (lo1 OPERATOR("pg_catalog".=) hi1) AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".>) lo2 AND level = height ORDER BY k2 DESC, k3 LIMIT ALL)
+      UNION ALL (SELECT 2 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) lo1 AND k2 OPERATOR("pg_catalog".>) hi1 AND level = height ORDER BY k2 DESC, k3 LIMIT ALL)
+      UNION ALL (SELECT 3 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND lo1 OPERATOR("pg_catalog".=) hi1 AND k2 OPERATOR("pg_catalog".=) lo1 AND k3 OPERATOR("pg_catalog".>) lo2 AND k3 OPERATOR("pg_catalog".<) hi2 AND level = height ORDER BY k2 DESC, k3 LIMIT ALL)
+      UNION ALL (SELECT 4 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (lo1 OPERATOR("pg_catalog".=) hi1) AND k2 OPERATOR("pg_catalog".=) hi1 AND k3 OPERATOR("pg_catalog".<) hi2 AND level = height ORDER BY k2 DESC, k3 LIMIT ALL)
+      UNION ALL (SELECT 5 AS piece, k2, k3, n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) hi1 AND k3 OPERATOR("pg_catalog".=) hi2 AND level = height ORDER BY k2 DESC, k3 LIMIT ALL)) AS p ORDER BY piece, k2 DESC, k3 LIMIT ALL) AS u LOOP
+      IF folded + passed > $2 THEN
+        up1 := r1; up2 := r2;
+        EXIT;
+      END IF;
+      folded := folded + passed;
+      at1 := r1; at2 := r2;
+    END LOOP;
+  END LOOP;
+  IF at1 IS NULL THEN
+    SELECT * INTO r1, r2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1 OFFSET ($2 - folded)) AS u;
+    RETURN;
+  END IF;
+  SELECT folded + coalesce(sum(n), 0) INTO folded FROM "tally"."by_price__delta" AS d WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW($1), 0) AND k1 OPERATOR("pg_catalog".=) $1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) at1 OR (k2 OPERATOR("pg_catalog".=) at1 AND (k3 OPERATOR("pg_catalog".<) at2 OR (k3 OPERATOR("pg_catalog".=) at2 AND false))));
+  IF $2 >= folded THEN
+    SELECT * INTO r1, r2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) at1 AND k3 OPERATOR("pg_catalog".=) at2 ORDER BY k2 DESC, k3 LIMIT 1 + ($2 - folded))
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) at1 AND k3 OPERATOR("pg_catalog".>) at2 ORDER BY k2 DESC, k3 LIMIT 1 + ($2 - folded))
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) at1 ORDER BY k2 DESC, k3 LIMIT 1 + ($2 - folded))) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1 OFFSET ($2 - folded)) AS u;
+  ELSE
+    SELECT * INTO r1, r2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) at1 AND k3 OPERATOR("pg_catalog".<) at2 ORDER BY k2, k3 DESC LIMIT 1 + (folded - $2 - 1))
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) at1 ORDER BY k2, k3 DESC LIMIT 1 + (folded - $2 - 1))) AS p ORDER BY piece, k2, k3 DESC LIMIT 1 OFFSET (folded - $2 - 1)) AS u;
+  END IF;
+END
+$_$;
+
+CREATE FUNCTION tally.by_price__rank(integer, numeric, bigint, OUT r1 bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    AS $_$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  SELECT * INTO r1 FROM (SELECT (coalesce(w1.n, 0) + coalesce(w2.n, 0) + coalesce(w3.n, 0) + coalesce(d.n, 0) + coalesce(e.n, 0))::bigint AS r1 FROM (SELECT) AS one
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p1 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p2 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) p2.k2 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND p2.k3 OPERATOR("pg_catalog".=) p1.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND p2.k2 IS NULL AND level = 1)) AS u) AS w1 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) p3.k2 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND p3.k3 OPERATOR("pg_catalog".=) p2.k3) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND p3.k2 IS NULL AND level = 2)) AS u) AS w2 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".=) p3.k3 AND level = 3)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".<) p3.k3 AND level = 3)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p3.k2 AND level = 3)) AS u) AS w3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM (SELECT n FROM "tally"."by_price__delta" WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW($1), 0) AND k1 OPERATOR("pg_catalog".=) $1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) p1.k2 OR (k2 OPERATOR("pg_catalog".=) p1.k2 AND (k3 OPERATOR("pg_catalog".<) p1.k3 OR (k3 OPERATOR("pg_catalog".=) p1.k3 AND false))))) AS u) AS d ON true
+    LEFT JOIN LATERAL (SELECT count(*) AS n FROM ((SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) $2 AND p1.k3 OPERATOR("pg_catalog".=) $3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) $2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) p1.k2 AND k2 OPERATOR("pg_catalog".>) $2 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND p1.k2 OPERATOR("pg_catalog".=) $2 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 AND k3 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) $2) AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)) AS u) AS e ON true) AS b;
+END
+$_$;
+
+CREATE FUNCTION tally.by_price__rebuild() RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  written bigint;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RAISE invalid_transaction_state USING MESSAGE = 'aggregate "by_price": it is folded in a REPEATABLE READ transaction only.', HINT = 'Run: tally fold by_price';
+  END IF;
+  DELETE FROM "tally"."by_price__delta";
+  DELETE FROM "tally"."by_price__bucket";
+  DELETE FROM "tally"."reset" WHERE aggregate = 'by_price';
+  UPDATE "tally"."watermark" SET floor = least(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'by_price' AND true;
+  UPDATE "tally"."watermark" SET files = ARRAY[pg_relation_filenode("tally"."by_price__source"())], folder = pg_current_xact_id() WHERE aggregate = 'by_price';
+  INSERT INTO "tally"."by_price__bucket" (level, k1, k2, k3, n, a1, a2)
+    SELECT 1, k1, k2, k3, n, a1, a2 FROM (SELECT run, k1, k2, k3, lag(n) OVER w AS n, lag(a1) OVER w AS a1, lag(a2) OVER w AS a2 FROM (SELECT k1, run, (array_agg(k2) FILTER (WHERE is_first))[1] AS k2, (array_agg(k3) FILTER (WHERE is_first))[1] AS k3, count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM (SELECT *, count(*) FILTER (WHERE is_first) OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS run FROM (SELECT *, (number - 1) % 256 = 0 AND number > 1 AND pg_column_size(ROW(k1, k2, k3)) < 2000 AS is_first FROM (SELECT k1, k2, k3, x1, row_number() OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS number FROM "tally"."by_price__direct" AS i) AS m) AS m) AS r GROUP BY k1, run) AS r WINDOW w AS (PARTITION BY k1 ORDER BY run)) AS b WHERE run > 0;
+  INSERT INTO "tally"."by_price__bucket" (level, k1, k2, k3, n, a1, a2)
+    SELECT 2, k1, (array_agg(k2) FILTER (WHERE number % 64 = 0))[1], (array_agg(k3) FILTER (WHERE number % 64 = 0))[1], sum(n)::bigint, sum(a1)::bigint, sum(a2)::bigint FROM (SELECT *, row_number() OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS number FROM (SELECT * FROM "tally"."by_price__bucket" WHERE level = 1) AS b) AS r GROUP BY k1, (number - 1) / 64 HAVING count(*) = 64;
+  INSERT INTO "tally"."by_price__bucket" (level, k1, k2, k3, n, a1, a2)
+    SELECT 3, k1, (array_agg(k2) FILTER (WHERE number % 64 = 0))[1], (array_agg(k3) FILTER (WHERE number % 64 = 0))[1], sum(n)::bigint, sum(a1)::bigint, sum(a2)::bigint FROM (SELECT *, row_number() OVER (PARTITION BY k1 ORDER BY k2 DESC, k3) AS number FROM (SELECT * FROM "tally"."by_price__bucket" WHERE level = 2) AS b) AS r GROUP BY k1, (number - 1) / 64 HAVING count(*) = 64;
+  SELECT count(*) INTO written FROM "tally"."by_price__bucket" WHERE level = 1;
+  RETURN written;
+END
+$$;
+
+CREATE FUNCTION tally.by_price__same_files() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ SELECT (NOT (( SELECT
+                 CASE
+                     WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.files
+                     ELSE NULL::oid[]
+                 END AS "case"
+            FROM tally.watermark
+           WHERE (watermark.aggregate = 'by_price'::text)) IS DISTINCT FROM ARRAY[pg_relation_filenode(tally.by_price__source())]));
+END;
+
+CREATE FUNCTION tally.by_price__totals(integer, numeric, bigint, OUT r1 bigint, OUT r2 bigint, OUT r3 bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $_$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  SELECT * INTO r1, r2, r3 FROM (SELECT (coalesce(w1.n, 0) + coalesce(w2.n, 0) + coalesce(w3.n, 0) + coalesce(d.n, 0) + coalesce(e.n, 0))::bigint AS r1, (coalesce(w1.a1, 0) + coalesce(w2.a1, 0) + coalesce(w3.a1, 0) + coalesce(d.a1, 0) + coalesce(e.a1, 0))::bigint AS r2, (coalesce(w1.a2, 0) + coalesce(w2.a2, 0) + coalesce(w3.a2, 0) + coalesce(d.a2, 0) + coalesce(e.a2, 0))::bigint AS r3 FROM (SELECT) AS one
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p1 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p2 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) p2.k2 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND p2.k3 OPERATOR("pg_catalog".=) p1.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND p2.k2 IS NULL AND level = 1)) AS u) AS w1 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) p3.k2 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND p3.k3 OPERATOR("pg_catalog".=) p2.k3) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND p3.k2 IS NULL AND level = 2)) AS u) AS w2 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".=) p3.k3 AND level = 3)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".<) p3.k3 AND level = 3)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) p3.k2 AND level = 3)) AS u) AS w3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM (SELECT n, a1, a2 FROM "tally"."by_price__delta" WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW($1), 0) AND k1 OPERATOR("pg_catalog".=) $1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) p1.k2 OR (k2 OPERATOR("pg_catalog".=) p1.k2 AND (k3 OPERATOR("pg_catalog".<) p1.k3 OR (k3 OPERATOR("pg_catalog".=) p1.k3 AND false))))) AS u) AS d ON true
+    LEFT JOIN LATERAL (SELECT count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM ((SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) $2 AND p1.k3 OPERATOR("pg_catalog".=) $3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) $2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) p1.k2 AND k2 OPERATOR("pg_catalog".>) $2 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND p1.k2 OPERATOR("pg_catalog".=) $2 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 AND k3 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) $2) AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".<) $3 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $2 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)) AS u) AS e ON true) AS b;
+END
+$_$;
+
+CREATE FUNCTION tally.by_price__truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_price__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_price__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_price": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('by_price', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."by_price__source"()) > 0 THEN
+    PERFORM "tally"."by_price__refill"();
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE VIEW tally.by_price__direct AS
+ SELECT sale.shop AS k1,
+    sale.price AS k2,
+    sale.id AS k3,
+    sale.size AS x1,
+    sale.size AS s1
+   FROM public.sale sale
+  WHERE ((sale.shop IS NOT NULL) AND (sale.price IS NOT NULL));
+
+CREATE VIEW tally.by_price AS
+ SELECT by_price__direct.k1 AS shop,
+    by_price__direct.k2 AS price,
+    by_price__direct.k3 AS id,
+    by_price__direct.s1 AS size
+   FROM tally.by_price__direct;
+
+CREATE FUNCTION tally.by_price_at(of_shop integer, at_offset bigint, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS SETOF tally.by_price
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  it1 numeric;
+  it2 bigint;
+  wanted bigint;
+BEGIN
+  IF $2 IS NULL THEN
+    RETURN;
+  END IF;
+  IF $7 IS NULL OR $7 NOT IN ('[]', '[)', '(]', '()') OR ($4 IS NOT NULL AND $3 IS NULL) OR ($6 IS NOT NULL AND $5 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $4 IS NOT NULL THEN
+    IF (left($7, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 AND k3 OPERATOR("pg_catalog".>) $4 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 AND k3 OPERATOR("pg_catalog".=) $4 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 AND k3 OPERATOR("pg_catalog".>) $4 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $3 IS NOT NULL THEN
+    IF (left($7, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $6 IS NOT NULL THEN
+    IF (right($7, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".=) $6 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".<) $6 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".<) $6 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $5 IS NOT NULL THEN
+    IF (right($7, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN;
+  END IF;
+  IF NOT $8 AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'by_price') = 'kept' AND to_regprocedure('"tally"."by_price__guard"()') = '"tally"."by_price__guard"()'::regprocedure AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'by_price') AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+    wanted := $2 + CASE WHEN $2 < 0 THEN "tally"."by_price__rank"($1, to1, to2) + 1 ELSE CASE WHEN $3 IS NULL THEN 0 ELSE "tally"."by_price__rank"($1, fr1, fr2) END END;
+    SELECT * INTO it1, it2 FROM "tally"."by_price__nth"($1, wanted) AS u;
+    IF (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+      RETURN QUERY SELECT k1, k2, k3, s1 FROM "tally"."by_price__direct" AS i
+      WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) it1 AND k3 OPERATOR("pg_catalog".=) it2 AND NOT ((it1 OPERATOR("pg_catalog".>) fr1 OR (it1 OPERATOR("pg_catalog".=) fr1 AND (it2 OPERATOR("pg_catalog".<) fr2 OR (it2 OPERATOR("pg_catalog".=) fr2 AND false))))) AND NOT ((to1 OPERATOR("pg_catalog".>) it1 OR (to1 OPERATOR("pg_catalog".=) it1 AND (to2 OPERATOR("pg_catalog".<) it2 OR (to2 OPERATOR("pg_catalog".=) it2 AND false)))));
+      RETURN;
+    END IF;
+  END IF;
+  IF $2 < 0 THEN
+    RETURN QUERY SELECT * FROM (SELECT k1, k2, k3, s1 FROM ((SELECT 0 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 ORDER BY k2, k3 DESC LIMIT 1 + (-$2 - 1))
+      UNION ALL (SELECT 1 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2, k3 DESC LIMIT 1 + (-$2 - 1))
+      UNION ALL (SELECT 2 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2, k3 DESC LIMIT 1 + (-$2 - 1))
+      UNION ALL (SELECT 3 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 ORDER BY k2, k3 DESC LIMIT 1 + (-$2 - 1))
+      UNION ALL (SELECT 4 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 ORDER BY k2, k3 DESC LIMIT 1 + (-$2 - 1))
+      UNION ALL (SELECT 5 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 ORDER BY k2, k3 DESC LIMIT 1 + (-$2 - 1))) AS p ORDER BY piece, k2, k3 DESC LIMIT 1 OFFSET (-$2 - 1)) AS u;
+  ELSE
+    RETURN QUERY SELECT * FROM (SELECT k1, k2, k3, s1 FROM ((SELECT 0 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 ORDER BY k2 DESC, k3 LIMIT 1 + $2)
+      UNION ALL (SELECT 1 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 ORDER BY k2 DESC, k3 LIMIT 1 + $2)
+      UNION ALL (SELECT 2 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 ORDER BY k2 DESC, k3 LIMIT 1 + $2)
+      UNION ALL (SELECT 3 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2 DESC, k3 LIMIT 1 + $2)
+      UNION ALL (SELECT 4 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2 DESC, k3 LIMIT 1 + $2)
+      UNION ALL (SELECT 5 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 ORDER BY k2 DESC, k3 LIMIT 1 + $2)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1 OFFSET $2) AS u;
+  END IF;
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_at(of_shop integer, at_offset bigint, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'The item at an offset in a range, from 0, or from its end if negative; or no row.';
+
+CREATE FUNCTION tally.by_price_count(of_shop integer, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  result bigint;
+BEGIN
+  IF $6 IS NULL OR $6 NOT IN ('[]', '[)', '(]', '()') OR ($3 IS NOT NULL AND $2 IS NULL) OR ($5 IS NOT NULL AND $4 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $3 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $2 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $5 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".=) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $4 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN 0;
+  END IF;
+  IF NOT $7 AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'by_price') = 'kept' AND to_regprocedure('"tally"."by_price__guard"()') = '"tally"."by_price__guard"()'::regprocedure AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'by_price') AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+    result := "tally"."by_price__rank"($1, to1, to2) + 1 - CASE WHEN $2 IS NULL THEN 0 ELSE "tally"."by_price__rank"($1, fr1, fr2) END;
+    IF (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+      RETURN result;
+    END IF;
+  END IF;
+  RETURN (SELECT count(*) FROM ((SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2)) AS i);
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_count(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'Number of items in a range of a namespace''s order.';
+
+CREATE FUNCTION tally.by_price_count_many(of_shop integer[], lower_price numeric[], lower_id bigint[], upper_price numeric[], upper_id bigint[], range_bounds text[], from_source boolean DEFAULT false) RETURNS TABLE(query bigint, result bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  found bigint[];
+BEGIN
+  IF EXISTS (SELECT FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS q (of_k1, lower_k2, lower_k3, upper_k2, upper_k3, bounds, number) WHERE q.bounds IS NULL OR q.bounds NOT IN ('[]', '[)', '(]', '()') OR (q.lower_k3 IS NOT NULL AND q.lower_k2 IS NULL) OR (q.upper_k3 IS NOT NULL AND q.upper_k2 IS NULL)) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF NOT $7 AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'by_price') = 'kept' AND to_regprocedure('"tally"."by_price__guard"()') = '"tally"."by_price__guard"()'::regprocedure AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'by_price') AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+    found := ARRAY(SELECT CASE WHEN f.k2 IS NULL OR t.k2 IS NULL OR (t.k2 OPERATOR("pg_catalog".>) f.k2 OR (t.k2 OPERATOR("pg_catalog".=) f.k2 AND (t.k3 OPERATOR("pg_catalog".<) f.k3 OR (t.k3 OPERATOR("pg_catalog".=) f.k3 AND false)))) THEN 0 ELSE u.r1 + 1 - coalesce(l.r1, 0) END
+    FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS q (of_k1, lower_k2, lower_k3, upper_k2, upper_k3, bounds, number)
+    LEFT JOIN LATERAL ((SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND true AND q.lower_k2 IS NULL ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k2 IS NOT NULL AND q.lower_k3 IS NULL AND (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND q.lower_k2 IS NOT NULL AND q.lower_k3 IS NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k2 IS NOT NULL AND q.lower_k3 IS NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND k3 OPERATOR("pg_catalog".>) q.lower_k3 AND q.lower_k3 IS NOT NULL AND (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k3 IS NOT NULL AND (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND k3 OPERATOR("pg_catalog".=) q.lower_k3 AND q.lower_k3 IS NOT NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND k3 OPERATOR("pg_catalog".>) q.lower_k3 AND q.lower_k3 IS NOT NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k3 IS NOT NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1)) AS f ON true
+    LEFT JOIN LATERAL ((SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND true AND q.upper_k2 IS NULL ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND q.upper_k2 IS NOT NULL AND q.upper_k3 IS NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k2 IS NOT NULL AND q.upper_k3 IS NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k2 IS NOT NULL AND q.upper_k3 IS NULL AND NOT (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND k3 OPERATOR("pg_catalog".=) q.upper_k3 AND q.upper_k3 IS NOT NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND k3 OPERATOR("pg_catalog".<) q.upper_k3 AND q.upper_k3 IS NOT NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k3 IS NOT NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND k3 OPERATOR("pg_catalog".<) q.upper_k3 AND q.upper_k3 IS NOT NULL AND NOT (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k3 IS NOT NULL AND NOT (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1)) AS t ON true
+    LEFT JOIN LATERAL (SELECT (coalesce(w1.n, 0) + coalesce(w2.n, 0) + coalesce(w3.n, 0) + coalesce(d.n, 0) + coalesce(e.n, 0))::bigint AS r1 FROM (SELECT) AS one
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".=) t.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".<) t.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) t.k2 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p1 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p2 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p2.k2 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND p2.k3 OPERATOR("pg_catalog".=) p1.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND p2.k2 IS NULL AND level = 1)) AS u) AS w1 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p3.k2 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND p3.k3 OPERATOR("pg_catalog".=) p2.k3) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND p3.k2 IS NULL AND level = 2)) AS u) AS w2 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".=) p3.k3 AND level = 3)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".<) p3.k3 AND level = 3)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p3.k2 AND level = 3)) AS u) AS w3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM (SELECT n FROM "tally"."by_price__delta" WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW(q.of_k1), 0) AND k1 OPERATOR("pg_catalog".=) q.of_k1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) p1.k2 OR (k2 OPERATOR("pg_catalog".=) p1.k2 AND (k3 OPERATOR("pg_catalog".<) p1.k3 OR (k3 OPERATOR("pg_catalog".=) p1.k3 AND false))))) AS u) AS d ON true
+    LEFT JOIN LATERAL (SELECT count(*) AS n FROM ((SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) t.k2 AND p1.k3 OPERATOR("pg_catalog".=) t.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) t.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p1.k2 AND k2 OPERATOR("pg_catalog".>) t.k2 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p1.k2 OPERATOR("pg_catalog".=) t.k2 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 AND k3 OPERATOR("pg_catalog".<) t.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) t.k2) AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".<) t.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".<) t.k3 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) t.k2 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)) AS u) AS e ON true) AS u ON true
+    LEFT JOIN LATERAL (SELECT * FROM (SELECT (coalesce(w1.n, 0) + coalesce(w2.n, 0) + coalesce(w3.n, 0) + coalesce(d.n, 0) + coalesce(e.n, 0))::bigint AS r1 FROM (SELECT) AS one
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".=) f.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".<) f.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) f.k2 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p1 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p2 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p2.k2 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND p2.k3 OPERATOR("pg_catalog".=) p1.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND p2.k2 IS NULL AND level = 1)) AS u) AS w1 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p3.k2 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND p3.k3 OPERATOR("pg_catalog".=) p2.k3) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND p3.k2 IS NULL AND level = 2)) AS u) AS w2 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM ((SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".=) p3.k3 AND level = 3)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".<) p3.k3 AND level = 3)
+      UNION ALL (SELECT n FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p3.k2 AND level = 3)) AS u) AS w3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n FROM (SELECT n FROM "tally"."by_price__delta" WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW(q.of_k1), 0) AND k1 OPERATOR("pg_catalog".=) q.of_k1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) p1.k2 OR (k2 OPERATOR("pg_catalog".=) p1.k2 AND (k3 OPERATOR("pg_catalog".<) p1.k3 OR (k3 OPERATOR("pg_catalog".=) p1.k3 AND false))))) AS u) AS d ON true
+    LEFT JOIN LATERAL (SELECT count(*) AS n FROM ((SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) f.k2 AND p1.k3 OPERATOR("pg_catalog".=) f.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) f.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p1.k2 AND k2 OPERATOR("pg_catalog".>) f.k2 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p1.k2 OPERATOR("pg_catalog".=) f.k2 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 AND k3 OPERATOR("pg_catalog".<) f.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) f.k2) AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".<) f.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".<) f.k3 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) f.k2 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)) AS u) AS e ON true) AS b WHERE q.lower_k2 IS NOT NULL) AS l ON true
+    ORDER BY q.number);
+    IF (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+      RETURN QUERY SELECT u.number - 1, u.value FROM unnest(found) WITH ORDINALITY AS u (value, number);
+      RETURN;
+    END IF;
+  END IF;
+  RETURN QUERY SELECT q.number - 1, "tally"."by_price_count"(q.of_k1, q.lower_k2, q.lower_k3, q.upper_k2, q.upper_k3, q.bounds, true) FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS q (of_k1, lower_k2, lower_k3, upper_k2, upper_k3, bounds, number);
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_count_many(of_shop integer[], lower_price numeric[], lower_id bigint[], upper_price numeric[], upper_id bigint[], range_bounds text[], from_source boolean) IS 'The function count for many ranges at once, given as arrays.';
+
+CREATE FUNCTION tally.by_price_max(of_shop integer, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS SETOF tally.by_price
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+BEGIN
+  IF $6 IS NULL OR $6 NOT IN ('[]', '[)', '(]', '()') OR ($3 IS NOT NULL AND $2 IS NULL) OR ($5 IS NOT NULL AND $4 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $3 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $2 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $5 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".=) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $4 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN;
+  END IF;
+  RETURN QUERY SELECT k1, k2, k3, s1 FROM "tally"."by_price__direct" AS i WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2;
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_max(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'The last item of a range, or no row.';
+
+CREATE FUNCTION tally.by_price_min(of_shop integer, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS SETOF tally.by_price
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+BEGIN
+  IF $6 IS NULL OR $6 NOT IN ('[]', '[)', '(]', '()') OR ($3 IS NOT NULL AND $2 IS NULL) OR ($5 IS NOT NULL AND $4 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $3 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $2 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $5 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".=) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $4 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN;
+  END IF;
+  RETURN QUERY SELECT k1, k2, k3, s1 FROM "tally"."by_price__direct" AS i WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2;
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_min(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'The first item of a range, or no row.';
+
+CREATE FUNCTION tally.by_price_namespaces(from_source boolean DEFAULT false) RETURNS TABLE(shop integer)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  ns1 integer;
+BEGIN
+  LOOP
+  IF ns1 IS NOT NULL THEN
+    SELECT * INTO ns1 FROM (SELECT k1 FROM "tally"."by_price__direct" WHERE ROW(k1) > ROW(ns1) ORDER BY k1 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO ns1 FROM (SELECT k1 FROM "tally"."by_price__direct" WHERE true ORDER BY k1 LIMIT 1) AS u;
+  END IF;
+    EXIT WHEN ns1 IS NULL;
+    RETURN QUERY SELECT ns1;
+  END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION tally.by_price_namespaces(from_source boolean) IS 'All namespaces that have items, in their order.';
+
+CREATE FUNCTION tally.by_price_page(of_shop integer, page_limit bigint, page_after text DEFAULT NULL::text, in_order text DEFAULT 'asc'::text, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS TABLE(shop integer, price numeric, id bigint, size integer, cursor text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    SET extra_float_digits TO '1'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET "IntervalStyle" TO 'postgres'
+    SET "TimeZone" TO 'UTC'
+    SET bytea_output TO 'hex'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  at1 numeric;
+  at2 bigint;
+  said json;
+BEGIN
+  IF $2 IS NULL OR $2 < 1 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": the limit is a number from 1.';
+  END IF;
+  IF $4 IS NULL OR $4 NOT IN ('asc', 'desc') THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": the order is "asc" or "desc".';
+  END IF;
+  IF $9 IS NULL OR $9 NOT IN ('[]', '[)', '(]', '()') OR ($6 IS NOT NULL AND $5 IS NULL) OR ($8 IS NOT NULL AND $7 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $6 IS NOT NULL THEN
+    IF (left($9, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".>) $6 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $5 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".=) $6 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".>) $6 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $5 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $5 IS NOT NULL THEN
+    IF (left($9, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $5 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $5 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $8 IS NOT NULL THEN
+    IF (right($9, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $7 AND k3 OPERATOR("pg_catalog".=) $8 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $7 AND k3 OPERATOR("pg_catalog".<) $8 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $7 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $7 AND k3 OPERATOR("pg_catalog".<) $8 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $7 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $7 IS NOT NULL THEN
+    IF (right($9, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $7 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $7 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $7 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN;
+  END IF;
+  IF $3 IS NOT NULL THEN
+    said := convert_from(decode(rpad(translate($3, '-_', '+/'), (length($3) + 3) / 4 * 4, '='), 'base64'), 'UTF8')::json;
+    IF said ->> 0 IS DISTINCT FROM 'by_price' OR ((said -> 1 ->> 0)::integer OPERATOR("pg_catalog".=) $1) IS NOT TRUE THEN
+      RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": the cursor is of another aggregate or namespace.';
+    END IF;
+    at1 := (said -> 2 ->> 0)::numeric; at2 := (said -> 2 ->> 1)::bigint;
+    IF $4 = 'asc' AND NOT ((at1 OPERATOR("pg_catalog".>) fr1 OR (at1 OPERATOR("pg_catalog".=) fr1 AND (at2 OPERATOR("pg_catalog".<) fr2 OR (at2 OPERATOR("pg_catalog".=) fr2 AND false))))) THEN
+  IF at2 IS NOT NULL THEN
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) at1 AND k3 OPERATOR("pg_catalog".>) at2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) at1 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+    ELSIF $4 = 'desc' AND NOT ((to1 OPERATOR("pg_catalog".>) at1 OR (to1 OPERATOR("pg_catalog".=) at1 AND (to2 OPERATOR("pg_catalog".<) at2 OR (to2 OPERATOR("pg_catalog".=) at2 AND false))))) THEN
+  IF at2 IS NOT NULL THEN
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) at1 AND k3 OPERATOR("pg_catalog".<) at2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) at1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+    END IF;
+    IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+      RETURN;
+    END IF;
+  END IF;
+  IF $4 = 'asc' THEN
+    RETURN QUERY SELECT k1, k2, k3, s1, rtrim(translate(encode(convert_to(json_build_array('by_price', json_build_array(k1::text), json_build_array(k2::text, k3::text))::text, 'UTF8'), 'base64'), E'+/\n', '-_'), '=') FROM (SELECT k1, k2, k3, s1 FROM ((SELECT 0 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 ORDER BY k2 DESC, k3 LIMIT $2)
+      UNION ALL (SELECT 1 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 ORDER BY k2 DESC, k3 LIMIT $2)
+      UNION ALL (SELECT 2 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 ORDER BY k2 DESC, k3 LIMIT $2)
+      UNION ALL (SELECT 3 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2 DESC, k3 LIMIT $2)
+      UNION ALL (SELECT 4 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2 DESC, k3 LIMIT $2)
+      UNION ALL (SELECT 5 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 ORDER BY k2 DESC, k3 LIMIT $2)) AS p ORDER BY piece, k2 DESC, k3 LIMIT $2) AS u;
+  ELSE
+    RETURN QUERY SELECT k1, k2, k3, s1, rtrim(translate(encode(convert_to(json_build_array('by_price', json_build_array(k1::text), json_build_array(k2::text, k3::text))::text, 'UTF8'), 'base64'), E'+/\n', '-_'), '=') FROM (SELECT k1, k2, k3, s1 FROM ((SELECT 0 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 ORDER BY k2, k3 DESC LIMIT $2)
+      UNION ALL (SELECT 1 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2, k3 DESC LIMIT $2)
+      UNION ALL (SELECT 2 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2, k3 DESC LIMIT $2)
+      UNION ALL (SELECT 3 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 ORDER BY k2, k3 DESC LIMIT $2)
+      UNION ALL (SELECT 4 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 ORDER BY k2, k3 DESC LIMIT $2)
+      UNION ALL (SELECT 5 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 ORDER BY k2, k3 DESC LIMIT $2)) AS p ORDER BY piece, k2, k3 DESC LIMIT $2) AS u;
+  END IF;
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_page(of_shop integer, page_limit bigint, page_after text, in_order text, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'Items of a range in order, each with the cursor that the next page goes on after.';
+
+CREATE FUNCTION tally.by_price_percentile(of_shop integer, p double precision, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS SETOF tally.by_price
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    SET extra_float_digits TO '1'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  it1 numeric;
+  it2 bigint;
+  share numeric;
+  items bigint;
+  passed bigint;
+BEGIN
+  IF $2 IS NULL OR NOT $2 BETWEEN 0 AND 1 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": p is a number from 0 to 1.';
+  END IF;
+  share := $2::text::numeric;
+  IF $7 IS NULL OR $7 NOT IN ('[]', '[)', '(]', '()') OR ($4 IS NOT NULL AND $3 IS NULL) OR ($6 IS NOT NULL AND $5 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $4 IS NOT NULL THEN
+    IF (left($7, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 AND k3 OPERATOR("pg_catalog".>) $4 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 AND k3 OPERATOR("pg_catalog".=) $4 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 AND k3 OPERATOR("pg_catalog".>) $4 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $3 IS NOT NULL THEN
+    IF (left($7, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $3 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $6 IS NOT NULL THEN
+    IF (right($7, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".=) $6 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".<) $6 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 AND k3 OPERATOR("pg_catalog".<) $6 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $5 IS NOT NULL THEN
+    IF (right($7, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $5 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN;
+  END IF;
+  IF NOT $8 AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'by_price') = 'kept' AND to_regprocedure('"tally"."by_price__guard"()') = '"tally"."by_price__guard"()'::regprocedure AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'by_price') AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+    passed := CASE WHEN $3 IS NULL THEN 0 ELSE "tally"."by_price__rank"($1, fr1, fr2) END;
+    items := "tally"."by_price__rank"($1, to1, to2) + 1 - passed;
+    SELECT * INTO it1, it2 FROM "tally"."by_price__nth"($1, passed + greatest(ceil(share * items)::bigint - 1, 0)) AS u;
+    IF (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+      RETURN QUERY SELECT k1, k2, k3, s1 FROM "tally"."by_price__direct" AS i WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) it1 AND k3 OPERATOR("pg_catalog".=) it2;
+      RETURN;
+    END IF;
+  END IF;
+  items := (SELECT count(*) FROM ((SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2)) AS i);
+  RETURN QUERY SELECT * FROM (SELECT k1, k2, k3, s1 FROM ((SELECT 0 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2 ORDER BY k2 DESC, k3 LIMIT 1 + greatest(ceil(share * items)::bigint - 1, 0))
+      UNION ALL (SELECT 1 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 ORDER BY k2 DESC, k3 LIMIT 1 + greatest(ceil(share * items)::bigint - 1, 0))
+      UNION ALL (SELECT 2 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1 ORDER BY k2 DESC, k3 LIMIT 1 + greatest(ceil(share * items)::bigint - 1, 0))
+      UNION ALL (SELECT 3 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2 DESC, k3 LIMIT 1 + greatest(ceil(share * items)::bigint - 1, 0))
+      UNION ALL (SELECT 4 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2 ORDER BY k2 DESC, k3 LIMIT 1 + greatest(ceil(share * items)::bigint - 1, 0))
+      UNION ALL (SELECT 5 AS piece, k1, k2, k3, s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2 ORDER BY k2 DESC, k3 LIMIT 1 + greatest(ceil(share * items)::bigint - 1, 0))) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1 OFFSET greatest(ceil(share * items)::bigint - 1, 0)) AS u;
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_percentile(of_shop integer, p double precision, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'The item of the nearest rank for a share p (0 to 1) of a range; or no row.';
+
+CREATE FUNCTION tally.by_price_rank(of_shop integer, at_price numeric, at_id bigint DEFAULT NULL::bigint, in_order text DEFAULT 'asc'::text, from_source boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  IF $2 IS NULL THEN
+    RETURN NULL;
+  END IF;
+  CASE $4
+    WHEN 'asc' THEN RETURN "tally"."by_price_count"($1, NULL, NULL, $2, $3, '[)', $5);
+    WHEN 'desc' THEN RETURN "tally"."by_price_count"($1, $2, $3, NULL, NULL, '(]', $5);
+    ELSE RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": the order is "asc" or "desc".';
+  END CASE;
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_rank(of_shop integer, at_price numeric, at_id bigint, in_order text, from_source boolean) IS 'Number of items before a place; order "desc": behind it.';
+
+CREATE FUNCTION tally.by_price_rank_of(of_id bigint, in_order text DEFAULT 'asc'::text, from_source boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+BEGIN
+  RETURN (SELECT "tally"."by_price_rank"(k1, k2, k3, $2, $3) FROM "tally"."by_price__direct" AS i WHERE k3 OPERATOR("pg_catalog".=) $1);
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_rank_of(of_id bigint, in_order text, from_source boolean) IS 'Number of items before the item of a primary key, NULL if it is no item.';
+
+CREATE FUNCTION tally.by_price_sum_size(of_shop integer, lower_price numeric DEFAULT NULL::numeric, lower_id bigint DEFAULT NULL::bigint, upper_price numeric DEFAULT NULL::numeric, upper_id bigint DEFAULT NULL::bigint, range_bounds text DEFAULT '[]'::text, from_source boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  fr1 numeric;
+  fr2 bigint;
+  to1 numeric;
+  to2 bigint;
+  result bigint;
+BEGIN
+  IF $6 IS NULL OR $6 NOT IN ('[]', '[)', '(]', '()') OR ($3 IS NOT NULL AND $2 IS NULL) OR ($5 IS NOT NULL AND $4 IS NULL) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF $3 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".=) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 AND k3 OPERATOR("pg_catalog".>) $3 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSIF $2 IS NOT NULL THEN
+    IF (left($6, 1) = '(') THEN SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1) AS u; ELSE SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $2 ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) $2 ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO fr1, fr2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2 DESC, k3 LIMIT 1) AS u;
+  END IF;
+  IF $5 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".=) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 AND k3 OPERATOR("pg_catalog".<) $5 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSIF $4 IS NOT NULL THEN
+    IF (right($6, 1) = ']') THEN SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) $4 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS u; ELSE SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".>) $4 ORDER BY k2, k3 DESC LIMIT 1) AS u; END IF;
+  ELSE
+    SELECT * INTO to1, to2 FROM (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND true ORDER BY k2, k3 DESC LIMIT 1) AS u;
+  END IF;
+  IF fr1 IS NULL OR to1 IS NULL OR (to1 OPERATOR("pg_catalog".>) fr1 OR (to1 OPERATOR("pg_catalog".=) fr1 AND (to2 OPERATOR("pg_catalog".<) fr2 OR (to2 OPERATOR("pg_catalog".=) fr2 AND false)))) THEN
+    RETURN 0;
+  END IF;
+  IF NOT $7 AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'by_price') = 'kept' AND to_regprocedure('"tally"."by_price__guard"()') = '"tally"."by_price__guard"()'::regprocedure AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'by_price') AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+    SELECT (CASE WHEN a1 > 0 THEN a2 END)::bigint INTO result FROM (SELECT (u.r1 + o.n - coalesce(l.r1, 0))::bigint AS n, (u.r2 + o.a1 - coalesce(l.r2, 0))::bigint AS a1, (u.r3 + o.a2 - coalesce(l.r3, 0))::bigint AS a2
+      FROM "tally"."by_price__totals"($1, to1, to2) AS u, (SELECT count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM "tally"."by_price__direct" AS i WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2) AS o LEFT JOIN LATERAL (SELECT * FROM "tally"."by_price__totals"($1, fr1, fr2) AS t WHERE NOT ($2 IS NULL)) AS l ON true) AS c;
+    IF (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+      RETURN coalesce(result, 0);
+    END IF;
+  END IF;
+  SELECT sum(s1) INTO result FROM ((SELECT s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1 AND fr2 OPERATOR("pg_catalog".=) to2) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".=) fr2)
+      UNION ALL (SELECT s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2)
+      UNION ALL (SELECT s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".<) fr1 AND k2 OPERATOR("pg_catalog".>) to1)
+      UNION ALL (SELECT s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND fr1 OPERATOR("pg_catalog".=) to1 AND k2 OPERATOR("pg_catalog".=) fr1 AND k3 OPERATOR("pg_catalog".>) fr2 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND NOT (fr1 OPERATOR("pg_catalog".=) to1) AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".<) to2)
+      UNION ALL (SELECT s1 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) $1 AND k2 OPERATOR("pg_catalog".=) to1 AND k3 OPERATOR("pg_catalog".=) to2)) AS i;
+  RETURN coalesce(result, 0);
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_sum_size(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) IS 'Sum over the items in a range of a namespace''s order.';
+
+CREATE FUNCTION tally.by_price_sum_size_many(of_shop integer[], lower_price numeric[], lower_id bigint[], upper_price numeric[], upper_id bigint[], range_bounds text[], from_source boolean DEFAULT false) RETURNS TABLE(query bigint, result bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+  found bigint[];
+BEGIN
+  IF EXISTS (SELECT FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS q (of_k1, lower_k2, lower_k3, upper_k2, upper_k3, bounds, number) WHERE q.bounds IS NULL OR q.bounds NOT IN ('[]', '[)', '(]', '()') OR (q.lower_k3 IS NOT NULL AND q.lower_k2 IS NULL) OR (q.upper_k3 IS NOT NULL AND q.upper_k2 IS NULL)) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'aggregate "by_price": bounds are one of [], [), (], (), and an end of a range leaves out its last columns only.';
+  END IF;
+  IF NOT $7 AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'by_price') = 'kept' AND to_regprocedure('"tally"."by_price__guard"()') = '"tally"."by_price__guard"()'::regprocedure AND (SELECT major = current_setting('server_version_num')::integer / 10000 FROM "tally"."watermark" WHERE aggregate = 'by_price') AND NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'by_price' AND partition IS NULL) AND (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+    found := ARRAY(SELECT CASE WHEN f.k2 IS NULL OR t.k2 IS NULL OR (t.k2 OPERATOR("pg_catalog".>) f.k2 OR (t.k2 OPERATOR("pg_catalog".=) f.k2 AND (t.k3 OPERATOR("pg_catalog".<) f.k3 OR (t.k3 OPERATOR("pg_catalog".=) f.k3 AND false)))) THEN 0 ELSE coalesce((SELECT (CASE WHEN a1 > 0 THEN a2 END)::bigint FROM (SELECT (u.r1 + o.n - coalesce(l.r1, 0))::bigint AS n, (u.r2 + o.a1 - coalesce(l.r2, 0))::bigint AS a1, (u.r3 + o.a2 - coalesce(l.r3, 0))::bigint AS a2 FROM (SELECT count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM "tally"."by_price__direct" AS i WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".=) t.k3) AS o) AS c), 0) END
+    FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS q (of_k1, lower_k2, lower_k3, upper_k2, upper_k3, bounds, number)
+    LEFT JOIN LATERAL ((SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND true AND q.lower_k2 IS NULL ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k2 IS NOT NULL AND q.lower_k3 IS NULL AND (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND q.lower_k2 IS NOT NULL AND q.lower_k3 IS NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k2 IS NOT NULL AND q.lower_k3 IS NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND k3 OPERATOR("pg_catalog".>) q.lower_k3 AND q.lower_k3 IS NOT NULL AND (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k3 IS NOT NULL AND (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND k3 OPERATOR("pg_catalog".=) q.lower_k3 AND q.lower_k3 IS NOT NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.lower_k2 AND k3 OPERATOR("pg_catalog".>) q.lower_k3 AND q.lower_k3 IS NOT NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) q.lower_k2 AND q.lower_k3 IS NOT NULL AND NOT (left(q.bounds, 1) = '(') ORDER BY k2 DESC, k3 LIMIT 1)) AS p ORDER BY piece, k2 DESC, k3 LIMIT 1)) AS f ON true
+    LEFT JOIN LATERAL ((SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND true AND q.upper_k2 IS NULL ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND q.upper_k2 IS NOT NULL AND q.upper_k3 IS NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k2 IS NOT NULL AND q.upper_k3 IS NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k2 IS NOT NULL AND q.upper_k3 IS NULL AND NOT (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND k3 OPERATOR("pg_catalog".=) q.upper_k3 AND q.upper_k3 IS NOT NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND k3 OPERATOR("pg_catalog".<) q.upper_k3 AND q.upper_k3 IS NOT NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k3 IS NOT NULL AND (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) q.upper_k2 AND k3 OPERATOR("pg_catalog".<) q.upper_k3 AND q.upper_k3 IS NOT NULL AND NOT (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) q.upper_k2 AND q.upper_k3 IS NOT NULL AND NOT (right(q.bounds, 1) = ']') ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1)) AS t ON true
+    LEFT JOIN LATERAL (SELECT (coalesce(w1.n, 0) + coalesce(w2.n, 0) + coalesce(w3.n, 0) + coalesce(d.n, 0) + coalesce(e.n, 0))::bigint AS r1, (coalesce(w1.a1, 0) + coalesce(w2.a1, 0) + coalesce(w3.a1, 0) + coalesce(d.a1, 0) + coalesce(e.a1, 0))::bigint AS r2, (coalesce(w1.a2, 0) + coalesce(w2.a2, 0) + coalesce(w3.a2, 0) + coalesce(d.a2, 0) + coalesce(e.a2, 0))::bigint AS r3 FROM (SELECT) AS one
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".=) t.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".<) t.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) t.k2 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p1 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p2 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p2.k2 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND p2.k3 OPERATOR("pg_catalog".=) p1.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND p2.k2 IS NULL AND level = 1)) AS u) AS w1 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p3.k2 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND p3.k3 OPERATOR("pg_catalog".=) p2.k3) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND p3.k2 IS NULL AND level = 2)) AS u) AS w2 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".=) p3.k3 AND level = 3)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".<) p3.k3 AND level = 3)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p3.k2 AND level = 3)) AS u) AS w3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM (SELECT n, a1, a2 FROM "tally"."by_price__delta" WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW(q.of_k1), 0) AND k1 OPERATOR("pg_catalog".=) q.of_k1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) p1.k2 OR (k2 OPERATOR("pg_catalog".=) p1.k2 AND (k3 OPERATOR("pg_catalog".<) p1.k3 OR (k3 OPERATOR("pg_catalog".=) p1.k3 AND false))))) AS u) AS d ON true
+    LEFT JOIN LATERAL (SELECT count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM ((SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) t.k2 AND p1.k3 OPERATOR("pg_catalog".=) t.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) t.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p1.k2 AND k2 OPERATOR("pg_catalog".>) t.k2 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p1.k2 OPERATOR("pg_catalog".=) t.k2 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 AND k3 OPERATOR("pg_catalog".<) t.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) t.k2) AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".<) t.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) t.k2 AND k3 OPERATOR("pg_catalog".<) t.k3 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) t.k2 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)) AS u) AS e ON true) AS u ON true
+    LEFT JOIN LATERAL (SELECT * FROM (SELECT (coalesce(w1.n, 0) + coalesce(w2.n, 0) + coalesce(w3.n, 0) + coalesce(d.n, 0) + coalesce(e.n, 0))::bigint AS r1, (coalesce(w1.a1, 0) + coalesce(w2.a1, 0) + coalesce(w3.a1, 0) + coalesce(d.a1, 0) + coalesce(e.a1, 0))::bigint AS r2, (coalesce(w1.a2, 0) + coalesce(w2.a2, 0) + coalesce(w3.a2, 0) + coalesce(d.a2, 0) + coalesce(e.a2, 0))::bigint AS r3 FROM (SELECT) AS one
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".=) f.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".<) f.k3 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) f.k2 AND level = 1 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p1 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 2 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p2 ON true
+    LEFT JOIN LATERAL (SELECT k2, k3 FROM ((SELECT 0 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 1 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)
+      UNION ALL (SELECT 2 AS piece, k2, k3 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 3 ORDER BY k2, k3 DESC LIMIT 1)) AS p ORDER BY piece, k2, k3 DESC LIMIT 1) AS p3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p2.k2 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".>) p2.k3 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p2.k2 OPERATOR("pg_catalog".=) p1.k2 AND p2.k3 OPERATOR("pg_catalog".=) p1.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".<) p1.k3 AND p2.k2 IS NULL AND level = 1)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p1.k2 AND p2.k2 IS NULL AND level = 1)) AS u) AS w1 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p3.k2 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".>) p3.k3 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p3.k2 OPERATOR("pg_catalog".=) p2.k2 AND p3.k3 OPERATOR("pg_catalog".=) p2.k3) AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".=) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p2.k2 AND k3 OPERATOR("pg_catalog".<) p2.k3 AND p3.k2 IS NULL AND level = 2)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p2.k2 AND p3.k2 IS NULL AND level = 2)) AS u) AS w2 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM ((SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".=) p3.k3 AND level = 3)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) p3.k2 AND k3 OPERATOR("pg_catalog".<) p3.k3 AND level = 3)
+      UNION ALL (SELECT n, a1, a2 FROM "tally"."by_price__bucket" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) p3.k2 AND level = 3)) AS u) AS w3 ON true
+    LEFT JOIN LATERAL (SELECT sum(n) AS n, sum(a1) AS a1, sum(a2) AS a2 FROM (SELECT n, a1, a2 FROM "tally"."by_price__delta" WHERE hash_record_extended(ROW(k1), 0) = hash_record_extended(ROW(q.of_k1), 0) AND k1 OPERATOR("pg_catalog".=) q.of_k1 AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'by_price'), '0') AND '18446744073709551615' AND (k2 OPERATOR("pg_catalog".>) p1.k2 OR (k2 OPERATOR("pg_catalog".=) p1.k2 AND (k3 OPERATOR("pg_catalog".<) p1.k3 OR (k3 OPERATOR("pg_catalog".=) p1.k3 AND false))))) AS u) AS d ON true
+    LEFT JOIN LATERAL (SELECT count(*) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL), 0) AS a1, coalesce(sum(x1), 0) AS a2 FROM ((SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) f.k2 AND p1.k3 OPERATOR("pg_catalog".=) f.k3) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".=) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) f.k2) AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".<) p1.k2 AND k2 OPERATOR("pg_catalog".>) f.k2 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND p1.k2 OPERATOR("pg_catalog".=) f.k2 AND k2 OPERATOR("pg_catalog".=) p1.k2 AND k3 OPERATOR("pg_catalog".>) p1.k3 AND k3 OPERATOR("pg_catalog".<) f.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND NOT (p1.k2 OPERATOR("pg_catalog".=) f.k2) AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".<) f.k3 ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".=) f.k2 AND k3 OPERATOR("pg_catalog".<) f.k3 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)
+      UNION ALL (SELECT x1, k2 FROM "tally"."by_price__direct" WHERE k1 OPERATOR("pg_catalog".=) q.of_k1 AND k2 OPERATOR("pg_catalog".>) f.k2 AND p1.k2 IS NULL ORDER BY k2 DESC, k3 OFFSET 0)) AS u) AS e ON true) AS b WHERE q.lower_k2 IS NOT NULL) AS l ON true
+    ORDER BY q.number);
+    IF (SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN files END FROM "tally"."watermark" WHERE aggregate = 'by_price') IS NOT DISTINCT FROM ARRAY[pg_relation_filenode("tally"."by_price__source"())] THEN
+      RETURN QUERY SELECT u.number - 1, u.value FROM unnest(found) WITH ORDINALITY AS u (value, number);
+      RETURN;
+    END IF;
+  END IF;
+  RETURN QUERY SELECT q.number - 1, "tally"."by_price_sum_size"(q.of_k1, q.lower_k2, q.lower_k3, q.upper_k2, q.upper_k3, q.bounds, true) FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS q (of_k1, lower_k2, lower_k3, upper_k2, upper_k3, bounds, number);
+END
+$_$;
+
+COMMENT ON FUNCTION tally.by_price_sum_size_many(of_shop integer[], lower_price numeric[], lower_id bigint[], upper_price numeric[], upper_id bigint[], range_bounds text[], from_source boolean) IS 'The function sum_size for many ranges at once, given as arrays.';
+
+CREATE FUNCTION tally.by_shop__change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_shop__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_shop__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_shop": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_shop__delta" (epoch, facet, k1, n, a1, a2, a3, i1, d1, i2, d2, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, CASE WHEN facet = 0 THEN a1 END, CASE WHEN facet = 0 THEN a2 END, CASE WHEN facet = 0 THEN a3 END, CASE WHEN facet = 0 THEN CASE WHEN NOT record_eq(ROW(i1), ROW(d1)) THEN i1 END END, CASE WHEN facet = 0 THEN CASE WHEN NOT record_eq(ROW(d1), ROW(i1)) THEN d1 END END, CASE WHEN facet = 0 THEN CASE WHEN NOT record_eq(ROW(i2), ROW(d2)) THEN i2 END END, CASE WHEN facet = 0 THEN CASE WHEN NOT record_eq(ROW(d2), ROW(i2)) THEN d2 END END, v1
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3, min(x2) FILTER (WHERE w > 0) AS i1, min(x2) FILTER (WHERE w < 0) AS d1, max(x2) FILTER (WHERE w > 0) AS i2, max(x2) FILTER (WHERE w < 0) AS d2, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, x3 AS v1 FROM (SELECT -1 AS w, o.* FROM "tally"."by_shop__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."by_shop__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL) AND (n <> 0 OR facet = 0 AND (a1 <> 0 OR a2 <> 0 OR a3 <> 0 OR NOT record_eq(ROW(i1), ROW(d1)) OR NOT record_eq(ROW(i2), ROW(d2))));
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_shop__delete() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_shop__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_shop__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_shop": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_shop__delta" (epoch, facet, k1, n, a1, a2, a3, d1, d2, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, CASE WHEN facet = 0 THEN a1 END, CASE WHEN facet = 0 THEN a2 END, CASE WHEN facet = 0 THEN a3 END, CASE WHEN facet = 0 THEN d1 END, CASE WHEN facet = 0 THEN d2 END, v1
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, min(x2) AS d1, max(x2) AS d2, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, x3 AS v1 FROM (SELECT o.* FROM oldtab AS t, "tally"."by_shop__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  RETURN NULL;
+END
+$$;
+
+CREATE TABLE tally.by_shop__delta (
+    epoch bigint NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    facet smallint NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    i1 integer,
+    d1 integer,
+    i2 integer,
+    d2 integer,
+    v1 text
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='100000', vacuum_truncate='false');
+
+CREATE TABLE tally.by_shop__facet1 (
+    k1 integer,
+    v1 text,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1, v1), (0)::bigint)) STORED,
+    n bigint NOT NULL
+);
+
+CREATE TABLE tally.by_shop__state (
+    k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), (0)::bigint)) STORED,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric,
+    m1 integer,
+    m2 integer,
+    c1 bigint
+);
+
+CREATE FUNCTION tally.by_shop__fold(OUT deltas bigint, OUT groups bigint) RETURNS record
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.by_shop'::text, (0)::bigint)) AS pg_advisory_xact_lock;
+ UPDATE tally.by_shop__state SET k1 = by_shop__state.k1
+   WHERE (NOT ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+            FROM tally.watermark
+           WHERE (watermark.aggregate = 'by_shop'::text)));
+ UPDATE tally.by_shop__facet1 SET k1 = by_shop__facet1.k1
+   WHERE (NOT ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+            FROM tally.watermark
+           WHERE (watermark.aggregate = 'by_shop'::text)));
+ WITH marker AS (
+          SELECT max(reset_1.epoch) AS epoch
+            FROM tally.reset reset_1
+           WHERE ((reset_1.aggregate = 'by_shop'::text) AND (reset_1.partition IS NULL))
+         ), void AS (
+          DELETE FROM tally.by_shop__delta
+           WHERE (by_shop__delta.epoch < ( SELECT marker.epoch
+                    FROM marker))
+           RETURNING by_shop__delta.epoch,
+             by_shop__delta.xact,
+             by_shop__delta.facet,
+             by_shop__delta.k1,
+             by_shop__delta.n,
+             by_shop__delta.a1,
+             by_shop__delta.a2,
+             by_shop__delta.a3,
+             by_shop__delta.i1,
+             by_shop__delta.d1,
+             by_shop__delta.i2,
+             by_shop__delta.d2,
+             by_shop__delta.v1
+         ), void0 AS (
+          DELETE FROM tally.by_shop__state
+           WHERE (( SELECT marker.epoch
+                    FROM marker) IS NOT NULL)
+         ), void1 AS (
+          DELETE FROM tally.by_shop__facet1
+           WHERE (( SELECT marker.epoch
+                    FROM marker) IS NOT NULL)
+         )
+  DELETE FROM tally.reset
+   WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.epoch <= ( SELECT marker.epoch
+            FROM marker)));
+ WITH gone AS (
+          DELETE FROM tally.by_shop__delta
+           WHERE (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL)))))
+           RETURNING by_shop__delta.epoch,
+             by_shop__delta.xact,
+             by_shop__delta.facet,
+             by_shop__delta.k1,
+             by_shop__delta.n,
+             by_shop__delta.a1,
+             by_shop__delta.a2,
+             by_shop__delta.a3,
+             by_shop__delta.i1,
+             by_shop__delta.d1,
+             by_shop__delta.i2,
+             by_shop__delta.d2,
+             by_shop__delta.v1
+         ), floor AS (
+          UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+           WHERE ((watermark.aggregate = 'by_shop'::text) AND (((NOT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))) AND (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL)))))) OR (EXISTS ( SELECT
+                    FROM gone))))
+         ), facet1_gone AS (
+          SELECT gone.k1,
+             gone.v1,
+             hash_record_extended(ROW(gone.k1, gone.v1), (0)::bigint) AS h,
+             (sum(gone.n))::bigint AS n
+            FROM gone
+           WHERE (gone.facet = 1)
+           GROUP BY gone.k1, gone.v1
+         ), facet1_next AS (
+          SELECT s.ctid AS place,
+             g.k1,
+             g.v1,
+             g.h,
+             COALESCE(s.n, (0)::bigint) AS was,
+             (COALESCE(s.n, (0)::bigint) + g.n) AS n
+            FROM (facet1_gone g
+              LEFT JOIN tally.by_shop__facet1 s ON (((s.h = g.h) AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1)))))
+         ), facet1_new AS (
+          INSERT INTO tally.by_shop__facet1 (k1, v1, n)  SELECT facet1_next.k1,
+                     facet1_next.v1,
+                     facet1_next.n
+                    FROM facet1_next
+                   WHERE ((facet1_next.place IS NULL) AND (facet1_next.n <> 0))
+         ), facet1_changed AS (
+          UPDATE tally.by_shop__facet1 s SET n = f.n
+            FROM facet1_next f
+           WHERE ((s.ctid = f.place) AND (f.n <> 0))
+         ), facet1_emptied AS (
+          DELETE FROM tally.by_shop__facet1 s
+            USING facet1_next f
+           WHERE ((s.ctid = f.place) AND (f.n = 0))
+         ), gathered AS (
+          SELECT p.k1,
+             hash_record_extended(ROW(p.k1), (0)::bigint) AS h,
+             (sum(p.n))::bigint AS n,
+             (sum(p.a1))::bigint AS a1,
+             sum(p.a2) AS a2,
+             sum(p.a3) AS a3,
+             min(p.i1) AS i1,
+             min(p.d1) AS d1,
+             max(p.i2) AS i2,
+             max(p.d2) AS d2,
+             (sum(p.c1))::bigint AS c1
+            FROM ( SELECT gone.k1,
+                     gone.n,
+                     gone.a1,
+                     gone.a2,
+                     gone.a3,
+                     gone.i1,
+                     gone.d1,
+                     gone.i2,
+                     gone.d2,
+                     NULL::bigint AS c1
+                    FROM gone
+                   WHERE (gone.facet = 0)
+                 UNION ALL
+                  SELECT facet1_next.k1,
+                     0,
+                     NULL::bigint AS int8,
+                     NULL::numeric AS "numeric",
+                     NULL::numeric AS "numeric",
+                     NULL::integer AS int4,
+                     NULL::integer AS int4,
+                     NULL::integer AS int4,
+                     NULL::integer AS int4,
+                     ((((facet1_next.n > 0))::integer - ((facet1_next.was > 0))::integer))::bigint AS int8
+                    FROM facet1_next) p
+           GROUP BY p.k1
+          HAVING (count(*) > 0)
+         ), met AS (
+          SELECT s.ctid AS place,
+             g.h,
+             g.k1,
+             (COALESCE(s.n, (0)::bigint) + COALESCE(g.n, (0)::bigint)) AS n,
+             (COALESCE(s.a1, (0)::bigint) + COALESCE(g.a1, (0)::bigint)) AS a1,
+             (COALESCE(s.a2, (0)::numeric) + COALESCE(g.a2, (0)::numeric)) AS a2,
+             (COALESCE(s.a3, (0)::numeric) + COALESCE(g.a3, (0)::numeric)) AS a3,
+             (COALESCE(s.c1, (0)::bigint) + COALESCE(g.c1, (0)::bigint)) AS c1,
+             LEAST(s.m1, g.i1) AS i1,
+             g.d1,
+             GREATEST(s.m2, g.i2) AS i2,
+             g.d2
+            FROM (gathered g
+              LEFT JOIN tally.by_shop__state s ON (((s.h = g.h) AND record_eq(ROW(s.k1), ROW(g.k1)))))
+         ), open AS (
+          SELECT met.h,
+             met.k1
+            FROM met
+           WHERE ((met.n <> 0) AND (NOT (((met.d1 IS NULL) OR ((met.i1 IS NOT NULL) AND record_lt(ROW(met.i1), ROW(met.d1)))) AND ((met.d2 IS NULL) OR ((met.i2 IS NOT NULL) AND record_gt(ROW(met.i2), ROW(met.d2)))))))
+         ), again AS (
+          SELECT o.h,
+             o.k1,
+             min(r.x2) AS m1,
+             max(r.x2) AS m2
+            FROM (open o
+              JOIN ( SELECT sale.shop AS k1,
+                     sale.price AS x1,
+                     sale.size AS x2,
+                     sale.item AS x3
+                    FROM public.sale sale
+                   WHERE (sale.size > 1)) r ON ((r.k1 = o.k1)))
+           WHERE (o.k1 IS NOT NULL)
+           GROUP BY o.h, o.k1
+         UNION ALL
+          SELECT o.h,
+             o.k1,
+             min(r.x2) AS m1,
+             max(r.x2) AS m2
+            FROM (open o
+              JOIN ( SELECT sale.shop AS k1,
+                     sale.price AS x1,
+                     sale.size AS x2,
+                     sale.item AS x3
+                    FROM public.sale sale
+                   WHERE (sale.size > 1)) r ON (((hash_record_extended(ROW(r.k1), (0)::bigint) = o.h) AND record_eq(ROW(r.k1), ROW(o.k1)))))
+           WHERE (NOT (o.k1 IS NOT NULL))
+           GROUP BY o.h, o.k1
+         ), next AS (
+          SELECT met.place,
+             met.h,
+             met.k1,
+             met.n,
+             met.a1,
+             met.a2,
+             met.a3,
+             met.c1,
+             met.i1,
+             met.d1,
+             met.i2,
+             met.d2,
+                 CASE
+                     WHEN (((met.d1 IS NULL) OR ((met.i1 IS NOT NULL) AND record_lt(ROW(met.i1), ROW(met.d1)))) AND ((met.d2 IS NULL) OR ((met.i2 IS NOT NULL) AND record_gt(ROW(met.i2), ROW(met.d2))))) THEN met.i1
+                     ELSE a.m1
+                 END AS m1,
+                 CASE
+                     WHEN (((met.d1 IS NULL) OR ((met.i1 IS NOT NULL) AND record_lt(ROW(met.i1), ROW(met.d1)))) AND ((met.d2 IS NULL) OR ((met.i2 IS NOT NULL) AND record_gt(ROW(met.i2), ROW(met.d2))))) THEN met.i2
+                     ELSE a.m2
+                 END AS m2
+            FROM (met
+              LEFT JOIN again a ON (((a.h = met.h) AND record_eq(ROW(a.k1), ROW(met.k1)))))
+         ), state_new AS (
+          INSERT INTO tally.by_shop__state (k1, n, a1, a2, a3, m1, m2, c1)  SELECT next.k1,
+                     next.n,
+                     next.a1,
+                     next.a2,
+                     next.a3,
+                     next.m1,
+                     next.m2,
+                     next.c1
+                    FROM next
+                   WHERE ((next.place IS NULL) AND (next.n <> 0))
+         ), state_changed AS (
+          UPDATE tally.by_shop__state s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, m1 = f.m1, m2 = f.m2, c1 = f.c1
+            FROM next f
+           WHERE ((s.ctid = f.place) AND (f.n <> 0))
+         ), state_emptied AS (
+          DELETE FROM tally.by_shop__state s
+            USING next f
+           WHERE ((s.ctid = f.place) AND (f.n = 0))
+         )
+  SELECT ( SELECT count(*) AS count
+            FROM gone) AS count,
+     ( SELECT count(*) AS count
+            FROM next) AS count;
+END;
+
+CREATE FUNCTION tally.by_shop__refill() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.by_shop__delta (epoch, facet, k1, n, a1, a2, a3, i1, i2, v1)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             g.facet,
+             g.k1,
+             g.n,
+                 CASE
+                     WHEN (g.facet = 0) THEN g.a1
+                     ELSE NULL::bigint
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN g.a2
+                     ELSE NULL::numeric
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN g.a3
+                     ELSE NULL::numeric
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN g.i1
+                     ELSE NULL::integer
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN g.i2
+                     ELSE NULL::integer
+                 END AS "case",
+             g.v1
+            FROM ( SELECT r.k1,
+                     count(*) AS n,
+                     count(*) FILTER (WHERE (r.x1 IS NOT NULL)) AS a1,
+                     sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AS a2,
+                     sum(tally.census(r.x1, false)) FILTER (WHERE (NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric)))) AS a3,
+                     min(r.x2) AS i1,
+                     max(r.x2) AS i2,
+                     r.v1,
+                         CASE
+                             WHEN (GROUPING(r.v1) = 0) THEN 1
+                             ELSE 0
+                         END AS facet
+                    FROM ( SELECT o.k1,
+                             o.x1,
+                             o.x2,
+                             o.x3,
+                             o.x3 AS v1
+                            FROM ( SELECT sale.shop AS k1,
+                                     sale.price AS x1,
+                                     sale.size AS x2,
+                                     sale.item AS x3
+                                    FROM public.sale sale
+                                   WHERE (sale.size > 1)) o) r
+                   GROUP BY GROUPING SETS ((r.k1), (r.k1, r.v1))) g
+           WHERE ((g.facet <> 1) OR (g.v1 IS NOT NULL));
+END;
+
+CREATE FUNCTION tally.by_shop__row(source_row public.sale) RETURNS TABLE(k1 integer, x1 numeric, x2 integer, x3 text)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT sale.shop AS k1,
+     sale.price AS x1,
+     sale.size AS x2,
+     sale.item AS x3
+    FROM ( SELECT (by_shop__row.source_row).shop AS shop,
+             (by_shop__row.source_row).item AS item,
+             (by_shop__row.source_row).size AS size,
+             (by_shop__row.source_row).price AS price) sale
+   WHERE (sale.size > 1);
+END;
+
+CREATE FUNCTION tally.by_shop__source() RETURNS regclass
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT 'public.sale'::regclass AS regclass;
+END;
+
+CREATE FUNCTION tally.by_shop__guard() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.by_shop__delta (epoch, facet, k1, n, a1, a2, a3, i1, d1, i2, d2, v1)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             g.facet,
+             g.k1,
+             g.n,
+                 CASE
+                     WHEN (g.facet = 0) THEN g.a1
+                     ELSE NULL::bigint
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN g.a2
+                     ELSE NULL::numeric
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN g.a3
+                     ELSE NULL::numeric
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN
+                     CASE
+                         WHEN (NOT record_eq(ROW(g.i1), ROW(g.d1))) THEN g.i1
+                         ELSE NULL::integer
+                     END
+                     ELSE NULL::integer
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN
+                     CASE
+                         WHEN (NOT record_eq(ROW(g.d1), ROW(g.i1))) THEN g.d1
+                         ELSE NULL::integer
+                     END
+                     ELSE NULL::integer
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN
+                     CASE
+                         WHEN (NOT record_eq(ROW(g.i2), ROW(g.d2))) THEN g.i2
+                         ELSE NULL::integer
+                     END
+                     ELSE NULL::integer
+                 END AS "case",
+                 CASE
+                     WHEN (g.facet = 0) THEN
+                     CASE
+                         WHEN (NOT record_eq(ROW(g.d2), ROW(g.i2))) THEN g.d2
+                         ELSE NULL::integer
+                     END
+                     ELSE NULL::integer
+                 END AS "case",
+             g.v1
+            FROM ( SELECT r.k1,
+                     (COALESCE(count(*) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(count(*) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS n,
+                     (COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w > 0))), (0)::bigint) - COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w < 0))), (0)::bigint)) AS a1,
+                     (COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric) AND (r.w < 0))), (0)::numeric)) AS a2,
+                     (COALESCE(sum(tally.census(r.x1, false)) FILTER (WHERE ((NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(tally.census(r.x1, false)) FILTER (WHERE ((NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AND (r.w < 0))), (0)::numeric)) AS a3,
+                     min(r.x2) FILTER (WHERE (r.w > 0)) AS i1,
+                     min(r.x2) FILTER (WHERE (r.w < 0)) AS d1,
+                     max(r.x2) FILTER (WHERE (r.w > 0)) AS i2,
+                     max(r.x2) FILTER (WHERE (r.w < 0)) AS d2,
+                     r.v1,
+                         CASE
+                             WHEN (GROUPING(r.v1) = 0) THEN 1
+                             ELSE 0
+                         END AS facet
+                    FROM ( SELECT o.w,
+                             o.k1,
+                             o.x1,
+                             o.x2,
+                             o.x3,
+                             o.x3 AS v1
+                            FROM ( SELECT 1 AS w,
+                                     o_1.k1,
+                                     o_1.x1,
+                                     o_1.x2,
+                                     o_1.x3
+                                    FROM tally.by_shop__row(NULL::public.sale) o_1(k1, x1, x2, x3)
+                                   WHERE (tally.by_shop__source() IS NOT NULL)) o) r
+                   GROUP BY GROUPING SETS ((r.k1), (r.k1, r.v1))) g
+           WHERE (((g.facet <> 1) OR (g.v1 IS NOT NULL)) AND ((g.n <> 0) OR ((g.facet = 0) AND ((g.a1 <> 0) OR (g.a2 <> (0)::numeric) OR (g.a3 <> (0)::numeric) OR (NOT record_eq(ROW(g.i1), ROW(g.d1))) OR (NOT record_eq(ROW(g.i2), ROW(g.d2)))))));
+ INSERT INTO tally.reset (aggregate, epoch)
+   VALUES ('by_shop'::text, nextval('tally.epoch'::regclass));
+ SELECT tally.by_shop__refill() AS by_shop__refill;
+END;
+
+CREATE FUNCTION tally.by_shop__insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_shop__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_shop__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_shop": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."by_shop__delta" (epoch, facet, k1, n, a1, a2, a3, i1, i2, v1)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, CASE WHEN facet = 0 THEN a1 END, CASE WHEN facet = 0 THEN a2 END, CASE WHEN facet = 0 THEN a3 END, CASE WHEN facet = 0 THEN i1 END, CASE WHEN facet = 0 THEN i2 END, v1
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3, min(x2) AS i1, max(x2) AS i2, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, x3 AS v1 FROM (SELECT o.* FROM newtab AS t, "tally"."by_shop__row"(t.*) AS o) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
+  WHERE (facet <> 1 OR v1 IS NOT NULL);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.by_shop__rebuild() RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ DELETE FROM tally.by_shop__state;
+ DELETE FROM tally.by_shop__facet1;
+ DELETE FROM tally.by_shop__delta;
+ DELETE FROM tally.reset
+   WHERE (reset.aggregate = 'by_shop'::text);
+ UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+   WHERE ((watermark.aggregate = 'by_shop'::text) AND true);
+ INSERT INTO tally.by_shop__facet1 (k1, v1, n)  SELECT r.k1,
+             r.x3,
+             count(*) AS count
+            FROM ( SELECT sale.shop AS k1,
+                     sale.price AS x1,
+                     sale.size AS x2,
+                     sale.item AS x3
+                    FROM public.sale sale
+                   WHERE (sale.size > 1)) r
+           WHERE (r.x3 IS NOT NULL)
+           GROUP BY r.k1, r.x3;
+ INSERT INTO tally.by_shop__state (k1, n, a1, a2, a3, m1, m2, c1)  SELECT r.k1,
+             count(*) AS count,
+             COALESCE(count(*) FILTER (WHERE (r.x1 IS NOT NULL)), (0)::bigint) AS "coalesce",
+             COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))), (0)::numeric) AS "coalesce",
+             COALESCE(sum(tally.census(r.x1, false)) FILTER (WHERE (NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric)))), (0)::numeric) AS "coalesce",
+             min(r.x2) AS min,
+             max(r.x2) AS max,
+             count(DISTINCT r.x3) AS count
+            FROM ( SELECT sale.shop AS k1,
+                     sale.price AS x1,
+                     sale.size AS x2,
+                     sale.item AS x3
+                    FROM public.sale sale
+                   WHERE (sale.size > 1)) r
+           GROUP BY r.k1
+          HAVING (count(*) > 0);
+ SELECT count(*) AS count
+    FROM tally.by_shop__state;
+END;
+
+CREATE FUNCTION tally.by_shop__truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."by_shop__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."by_shop__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "by_shop": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('by_shop', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."by_shop__source"()) > 0 THEN
+    PERFORM "tally"."by_shop__refill"();
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.copied__change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."copied__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."copied__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "copied": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."copied__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w > 0), 0) - coalesce(sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric AND w < 0), 0) AS a2, coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w > 0), 0) - coalesce(sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AND w < 0), 0) AS a3 FROM (SELECT -1 AS w, o.* FROM "tally"."copied__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."copied__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r GROUP BY k1) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0 OR a3 <> 0);
+  RETURN NULL;
+END
+$$;
+
+CREATE TABLE tally.copied__delta (
+    epoch bigint NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    k1 integer,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='100000', vacuum_truncate='false');
+
+CREATE FUNCTION tally.copied__refill() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.copied__delta (epoch, k1, n, a1, a2, a3)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             g.k1,
+             g.n,
+             g.a1,
+             g.a2,
+             g.a3
+            FROM ( SELECT r.k1,
+                     count(*) AS n,
+                     count(*) FILTER (WHERE (r.x1 IS NOT NULL)) AS a1,
+                     sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AS a2,
+                     sum(tally.census(r.x1, false)) FILTER (WHERE (NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric)))) AS a3
+                    FROM ( SELECT sale.shop AS k1,
+                             sale.price AS x1
+                            FROM public.sale sale) r
+                   GROUP BY r.k1) g;
+END;
+
+CREATE FUNCTION tally.copied__row(source_row public.sale) RETURNS TABLE(k1 integer, x1 numeric)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT sale.shop AS k1,
+     sale.price AS x1
+    FROM ( SELECT (copied__row.source_row).shop AS shop,
+             (copied__row.source_row).price AS price) sale;
+END;
+
+CREATE FUNCTION tally.copied__source() RETURNS regclass
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT 'public.sale'::regclass AS regclass;
+END;
+
+CREATE FUNCTION tally.copied__guard() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.copied__delta (epoch, k1, n, a1, a2, a3)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             g.k1,
+             g.n,
+             g.a1,
+             g.a2,
+             g.a3
+            FROM ( SELECT r.k1,
+                     (COALESCE(count(*) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(count(*) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS n,
+                     (COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w > 0))), (0)::bigint) - COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w < 0))), (0)::bigint)) AS a1,
+                     (COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric) AND (r.w < 0))), (0)::numeric)) AS a2,
+                     (COALESCE(sum(tally.census(r.x1, false)) FILTER (WHERE ((NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AND (r.w > 0))), (0)::numeric) - COALESCE(sum(tally.census(r.x1, false)) FILTER (WHERE ((NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))) AND (r.w < 0))), (0)::numeric)) AS a3
+                    FROM ( SELECT 1 AS w,
+                             o.k1,
+                             o.x1
+                            FROM tally.copied__row(NULL::public.sale) o(k1, x1)
+                           WHERE (tally.copied__source() IS NOT NULL)) r
+                   GROUP BY r.k1) g
+           WHERE ((g.n <> 0) OR (g.a1 <> 0) OR (g.a2 <> (0)::numeric) OR (g.a3 <> (0)::numeric));
+ INSERT INTO tally.reset (aggregate, epoch)
+   VALUES ('copied'::text, nextval('tally.epoch'::regclass));
+ SELECT tally.copied__refill() AS copied__refill;
+END;
+
+CREATE FUNCTION tally.with_specials(total numeric, census numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN ((census IS NULL) OR (mod(census, '1000000000000000000000000000000000000'::numeric) = (0)::numeric)) THEN COALESCE(total, (0)::numeric)
+             WHEN (mod(census, ('1000000000000'::bigint)::numeric) > (0)::numeric) THEN 'NaN'::numeric
+             WHEN ((mod(div(census, ('1000000000000'::bigint)::numeric), ('1000000000000'::bigint)::numeric) > (0)::numeric) AND (mod(div(census, '1000000000000000000000000'::numeric), ('1000000000000'::bigint)::numeric) > (0)::numeric)) THEN 'NaN'::numeric
+             WHEN (mod(div(census, ('1000000000000'::bigint)::numeric), ('1000000000000'::bigint)::numeric) > (0)::numeric) THEN 'Infinity'::numeric
+             ELSE '-Infinity'::numeric
+         END AS "case";
+END;
+
+CREATE TABLE public.shop (
+    id integer NOT NULL,
+    orders bigint,
+    total numeric
+);
+
+CREATE TABLE tally.aggregate (
+    name text NOT NULL,
+    kind text NOT NULL,
+    definition text NOT NULL,
+    fingerprint text NOT NULL,
+    source regclass NOT NULL,
+    mirror regclass,
+    ordering text,
+    index text,
+    generated text,
+    phase text NOT NULL,
+    serving text NOT NULL,
+    installed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT aggregate_check CHECK (((serving = 'direct'::text) OR (phase = 'kept'::text))),
+    CONSTRAINT aggregate_kind_check CHECK ((kind = ANY (ARRAY['grouped'::text, 'ordered'::text]))),
+    CONSTRAINT aggregate_phase_check CHECK ((phase = ANY (ARRAY['building'::text, 'kept'::text]))),
+    CONSTRAINT aggregate_serving_check CHECK ((serving = ANY (ARRAY['kept'::text, 'direct'::text])))
+);
+
+COMMENT ON TABLE tally.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
+
+COMMENT ON COLUMN tally.aggregate.index IS 'name of an index of the source; restored before it, and kept by REINDEX';
+
+CREATE TABLE tally.copied__state (
+    k1 integer,
+    h bigint GENERATED ALWAYS AS (hash_record_extended(ROW(k1), (0)::bigint)) STORED,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 numeric,
+    a3 numeric
+);
+
+CREATE VIEW tally.copied__changed AS
+ SELECT r.k1 AS shop,
+    COALESCE(r.n, (0)::bigint) AS orders,
+        CASE
+            WHEN (r.a1 > 0) THEN tally.with_specials(r.a2, r.a3)
+            ELSE NULL::numeric
+        END AS total
+   FROM ( SELECT g.k1,
+            g.n,
+            g.a1,
+            g.a2,
+            g.a3
+           FROM ( SELECT p.k1,
+                    (sum(p.n))::bigint AS n,
+                    (sum(p.a1))::bigint AS a1,
+                    sum(p.a2) AS a2,
+                    sum(p.a3) AS a3
+                   FROM ( SELECT s.k1,
+                            s.n,
+                            s.a1,
+                            s.a2,
+                            s.a3
+                           FROM ( SELECT s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3
+                                   FROM tally.copied__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL))))) AND (s_1.k1 IS NOT NULL) AND (EXISTS ( SELECT
+   FROM ( SELECT copied__delta.epoch,
+      copied__delta.xact,
+      copied__delta.k1,
+      copied__delta.n,
+      copied__delta.a1,
+      copied__delta.a2,
+      copied__delta.a3
+     FROM tally.copied__delta
+    WHERE (((copied__delta.xact >= COALESCE(( SELECT
+      CASE
+       WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+       ELSE NULL::xid8
+      END AS "case"
+       FROM tally.watermark
+      WHERE (watermark.aggregate = 'copied'::text)), '0'::xid8)) AND (copied__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+  WHERE (d.k1 = s_1.k1))))
+                                UNION ALL
+                                 SELECT s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3
+                                   FROM tally.copied__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL))))) AND (NOT (s_1.k1 IS NOT NULL)))) s
+                        UNION ALL
+                         SELECT d.k1,
+                            d.n,
+                            d.a1,
+                            d.a2,
+                            d.a3
+                           FROM ( SELECT copied__delta.epoch,
+                                    copied__delta.xact,
+                                    copied__delta.k1,
+                                    copied__delta.n,
+                                    copied__delta.a1,
+                                    copied__delta.a2,
+                                    copied__delta.a3
+                                   FROM tally.copied__delta
+                                  WHERE (((copied__delta.xact >= COALESCE(( SELECT
+  CASE
+   WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+   ELSE NULL::xid8
+  END AS "case"
+   FROM tally.watermark
+  WHERE (watermark.aggregate = 'copied'::text)), '0'::xid8)) AND (copied__delta.xact <= '18446744073709551615'::xid8)) AND (copied__delta.epoch >= COALESCE(( SELECT max(reset.epoch) AS max
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL))), (0)::bigint)) AND (pg_backend_pid() <> 0))) d) p
+                  GROUP BY p.k1) g
+          WHERE (g.n > 0)) r;
+
+CREATE VIEW tally.copied__direct AS
+ SELECT sale.shop,
+    count(*) AS orders,
+    sum(sale.price) AS total
+   FROM public.sale sale
+  GROUP BY sale.shop;
+
+CREATE VIEW tally.copied__rest AS
+ SELECT copied__changed.shop,
+    copied__changed.orders,
+    copied__changed.total
+   FROM tally.copied__changed
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'copied'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."copied__guard"()'::text))::oid = ('tally.copied__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT copied__direct.shop,
+    copied__direct.orders,
+    copied__direct.total
+   FROM tally.copied__direct
+  WHERE (((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'copied'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."copied__guard"()'::text))::oid = ('tally.copied__guard()'::regprocedure)::oid)) IS NOT TRUE);
+
+CREATE VIEW tally.copied__settled AS
+ SELECT s.k1 AS shop,
+    COALESCE(s.n, (0)::bigint) AS orders,
+        CASE
+            WHEN (s.a1 > 0) THEN tally.with_specials(s.a2, s.a3)
+            ELSE NULL::numeric
+        END AS total
+   FROM tally.copied__state s
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM tally.reset
+          WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL))))) AND (s.k1 IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT copied__delta.epoch,
+                    copied__delta.xact,
+                    copied__delta.k1,
+                    copied__delta.n,
+                    copied__delta.a1,
+                    copied__delta.a2,
+                    copied__delta.a3
+                   FROM tally.copied__delta
+                  WHERE (((copied__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'copied'::text)), '0'::xid8)) AND (copied__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+          WHERE (d.k1 = s.k1)))));
+
+CREATE VIEW tally.copied AS
+ SELECT copied__settled.shop,
+    copied__settled.orders,
+    copied__settled.total
+   FROM tally.copied__settled
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'copied'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."copied__guard"()'::text))::oid = ('tally.copied__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT copied__rest.shop,
+    copied__rest.orders,
+    copied__rest.total
+   FROM tally.copied__rest;
+
+CREATE TABLE tally.copied__mirror (
+    id bigint NOT NULL,
+    k1 integer
+);
+
+CREATE FUNCTION tally.copied__copy(after bigint, most integer, OUT last bigint, OUT done bigint, OUT locked bigint) RETURNS record
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.copied'::text, (0)::bigint)) AS pg_advisory_xact_lock;
+ WITH due AS (
+          SELECT copied__mirror.id,
+             copied__mirror.k1
+            FROM tally.copied__mirror
+           WHERE (copied__mirror.id > copied__copy.after)
+           ORDER BY copied__mirror.id
+          LIMIT copied__copy.most
+         ), free AS (
+          SELECT p.id,
+             p.orders,
+             p.total
+            FROM public.shop p
+           WHERE (EXISTS ( SELECT
+                    FROM due m
+                   WHERE (p.id = m.k1)))
+          FOR NO KEY UPDATE OF p SKIP LOCKED
+         ), written AS (
+          UPDATE public.shop p SET orders = COALESCE(v.orders, (0)::bigint), total = v.total
+            FROM (free f
+              LEFT JOIN LATERAL ( SELECT v_1.shop,
+                     v_1.orders,
+                     v_1.total
+                    FROM tally.copied v_1
+                   WHERE (f.id = v_1.shop)
+                  OFFSET 0) v ON (true))
+           WHERE ((p.id = f.id) AND ((p.orders IS DISTINCT FROM COALESCE(v.orders, (0)::bigint)) OR (p.total IS DISTINCT FROM v.total)))
+         ), held AS (
+          SELECT m.id
+            FROM (due m
+              JOIN public.shop p ON ((p.id = m.k1)))
+           WHERE (NOT (EXISTS ( SELECT
+                    FROM free f
+                   WHERE (f.id = m.k1))))
+         ), gone AS (
+          DELETE FROM tally.copied__mirror
+           WHERE (copied__mirror.id IN ( SELECT due_1.id
+                    FROM due due_1
+                 EXCEPT
+                  SELECT held.id
+                    FROM held))
+         )
+  SELECT max(due.id) AS max,
+     (count(*) - ( SELECT count(*) AS count
+            FROM held)),
+     ( SELECT count(*) AS count
+            FROM held) AS count
+    FROM due;
+END;
+
+CREATE FUNCTION tally.copied__delete() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."copied__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."copied__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "copied": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."copied__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, - sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3 FROM (SELECT o.* FROM oldtab AS t, "tally"."copied__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.copied__fold(OUT deltas bigint, OUT groups bigint) RETURNS record
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.copied'::text, (0)::bigint)) AS pg_advisory_xact_lock;
+ UPDATE tally.copied__state SET k1 = copied__state.k1
+   WHERE (NOT ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+            FROM tally.watermark
+           WHERE (watermark.aggregate = 'copied'::text)));
+ WITH marker AS (
+          SELECT max(reset_1.epoch) AS epoch
+            FROM tally.reset reset_1
+           WHERE ((reset_1.aggregate = 'copied'::text) AND (reset_1.partition IS NULL))
+         ), void AS (
+          DELETE FROM tally.copied__delta
+           WHERE (copied__delta.epoch < ( SELECT marker.epoch
+                    FROM marker))
+           RETURNING copied__delta.epoch,
+             copied__delta.xact,
+             copied__delta.k1,
+             copied__delta.n,
+             copied__delta.a1,
+             copied__delta.a2,
+             copied__delta.a3
+         ), void0 AS (
+          DELETE FROM tally.copied__state
+           WHERE (( SELECT marker.epoch
+                    FROM marker) IS NOT NULL)
+         ), to_mirror AS (
+          INSERT INTO tally.copied__mirror (k1)  SELECT copied__state.k1
+                    FROM tally.copied__state
+                   WHERE (( SELECT marker.epoch
+                            FROM marker) IS NOT NULL)
+                 UNION
+                  SELECT void.k1
+                    FROM void
+         )
+  DELETE FROM tally.reset
+   WHERE ((reset.aggregate = 'copied'::text) AND (reset.epoch <= ( SELECT marker.epoch
+            FROM marker)));
+ WITH gone AS (
+          DELETE FROM tally.copied__delta
+           WHERE (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL)))))
+           RETURNING copied__delta.epoch,
+             copied__delta.xact,
+             copied__delta.k1,
+             copied__delta.n,
+             copied__delta.a1,
+             copied__delta.a2,
+             copied__delta.a3
+         ), floor AS (
+          UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+           WHERE ((watermark.aggregate = 'copied'::text) AND (((NOT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))) AND (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL)))))) OR (EXISTS ( SELECT
+                    FROM gone))))
+         ), gathered AS (
+          SELECT p.k1,
+             hash_record_extended(ROW(p.k1), (0)::bigint) AS h,
+             (sum(p.n))::bigint AS n,
+             (sum(p.a1))::bigint AS a1,
+             sum(p.a2) AS a2,
+             sum(p.a3) AS a3
+            FROM ( SELECT gone.k1,
+                     gone.n,
+                     gone.a1,
+                     gone.a2,
+                     gone.a3
+                    FROM gone) p
+           GROUP BY p.k1
+          HAVING (count(*) > 0)
+         ), met AS (
+          SELECT s.ctid AS place,
+             g.h,
+             g.k1,
+             (COALESCE(s.n, (0)::bigint) + COALESCE(g.n, (0)::bigint)) AS n,
+             (COALESCE(s.a1, (0)::bigint) + COALESCE(g.a1, (0)::bigint)) AS a1,
+             (COALESCE(s.a2, (0)::numeric) + COALESCE(g.a2, (0)::numeric)) AS a2,
+             (COALESCE(s.a3, (0)::numeric) + COALESCE(g.a3, (0)::numeric)) AS a3
+            FROM (gathered g
+              LEFT JOIN tally.copied__state s ON (((s.h = g.h) AND record_eq(ROW(s.k1), ROW(g.k1)))))
+         ), next AS (
+          SELECT met.place,
+             met.h,
+             met.k1,
+             met.n,
+             met.a1,
+             met.a2,
+             met.a3
+            FROM met
+         ), state_new AS (
+          INSERT INTO tally.copied__state (k1, n, a1, a2, a3)  SELECT next.k1,
+                     next.n,
+                     next.a1,
+                     next.a2,
+                     next.a3
+                    FROM next
+                   WHERE ((next.place IS NULL) AND (next.n <> 0))
+         ), state_changed AS (
+          UPDATE tally.copied__state s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3
+            FROM next f
+           WHERE ((s.ctid = f.place) AND (f.n <> 0))
+         ), state_emptied AS (
+          DELETE FROM tally.copied__state s
+            USING next f
+           WHERE ((s.ctid = f.place) AND (f.n = 0))
+         ), to_mirror AS (
+          INSERT INTO tally.copied__mirror (k1)  SELECT next.k1
+                    FROM next
+         )
+  SELECT ( SELECT count(*) AS count
+            FROM gone) AS count,
+     ( SELECT count(*) AS count
+            FROM next) AS count;
+END;
+
+CREATE FUNCTION tally.copied__insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."copied__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."copied__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "copied": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."copied__delta" (epoch, k1, n, a1, a2, a3)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3
+  FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a3 FROM (SELECT o.* FROM newtab AS t, "tally"."copied__row"(t.*) AS o) AS r GROUP BY k1) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.copied__note(skip_existing boolean) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ WITH noted AS (
+          INSERT INTO tally.copied__mirror (k1)  SELECT p.id
+                    FROM public.shop p
+                   WHERE ((NOT copied__note.skip_existing) OR (p.orders IS NULL) OR (p.total IS NULL))
+           RETURNING 1 AS "?column?"
+         )
+  SELECT count(*) AS count
+    FROM noted;
+END;
+
+CREATE FUNCTION tally.copied__rebuild() RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ WITH to_mirror AS (
+          INSERT INTO tally.copied__mirror (k1)  SELECT copied__state.k1
+                    FROM tally.copied__state
+                 UNION
+                  SELECT copied__delta.k1
+                    FROM tally.copied__delta
+         )
+  SELECT;
+ DELETE FROM tally.copied__state;
+ DELETE FROM tally.copied__delta;
+ DELETE FROM tally.reset
+   WHERE (reset.aggregate = 'copied'::text);
+ UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+   WHERE ((watermark.aggregate = 'copied'::text) AND true);
+ INSERT INTO tally.copied__state (k1, n, a1, a2, a3)  SELECT r.k1,
+             count(*) AS count,
+             COALESCE(count(*) FILTER (WHERE (r.x1 IS NOT NULL)), (0)::bigint) AS "coalesce",
+             COALESCE(sum(r.x1) FILTER (WHERE ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric))), (0)::numeric) AS "coalesce",
+             COALESCE(sum(tally.census(r.x1, false)) FILTER (WHERE (NOT ((r.x1 > '-Infinity'::numeric) AND (r.x1 < 'Infinity'::numeric)))), (0)::numeric) AS "coalesce"
+            FROM ( SELECT sale.shop AS k1,
+                     sale.price AS x1
+                    FROM public.sale sale) r
+           GROUP BY r.k1
+          HAVING (count(*) > 0);
+ WITH to_mirror AS (
+          INSERT INTO tally.copied__mirror (k1)  SELECT copied__state.k1
+                    FROM tally.copied__state
+                   WHERE (( SELECT aggregate.phase
+                            FROM tally.aggregate
+                           WHERE (aggregate.name = 'copied'::text)) = 'kept'::text)
+         )
+  SELECT;
+ SELECT count(*) AS count
+    FROM tally.copied__state;
+END;
+
+CREATE FUNCTION tally.copied__truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."copied__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."copied__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "copied": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('copied', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."copied__source"()) > 0 THEN
+    PERFORM "tally"."copied__refill"();
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.counter_add(of_counter text, of_key text, n numeric) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        id bigint;
+        shards integer;
+        is_numeric boolean;
+        level text := current_setting('transaction_isolation');
+        first integer;
+        place tid;
+        total numeric;
+    BEGIN
+        SELECT c.id, coalesce((c.shards_for ->> of_key)::integer, c.shards), c.is_numeric
+        INTO id, shards, is_numeric FROM "tally".counter AS c WHERE c.name = of_counter;
+        -- A call costs more than the look-up, and is left out where it could not complain: of NaN, infinities and NULL
+        -- nothing here is true.
+        IF NOT coalesce(
+            id > 0 AND abs(n) < 1099511627776 AND (is_numeric OR n = trunc(n)) AND octet_length(of_key) <= 2000, false
+        ) THEN
+            PERFORM "tally".counter_checked(of_counter, of_key, n);
+        END IF;
+        first := (hashint8(pg_current_xact_id()::text::bigint) & 2147483647) % shards;
+        IF level IN ('read committed', 'read uncommitted') THEN
+            -- A range and an order where one shard is meant: for LIMIT 1 of an equality, the planner may walk over the table.
+            SELECT f.ctid INTO place FROM "tally".counter_shard AS f
+            WHERE f.counter = id AND f.key = of_key COLLATE "C" AND f.shard BETWEEN first AND first
+            ORDER BY f.counter, f.key, f.shard FOR NO KEY UPDATE SKIP LOCKED LIMIT 1;
+            IF place IS NULL THEN
+                -- Another one behind it, unless the first has no row yet; that is inserted then.
+                SELECT f.ctid INTO place FROM "tally".counter_shard AS f
+                WHERE f.counter = id AND f.key = of_key COLLATE "C" AND f.shard > first AND first = (
+                    SELECT min(e.shard) FROM "tally".counter_shard AS e
+                    WHERE e.counter = id AND e.key = of_key COLLATE "C" AND e.shard >= first
+                )
+                ORDER BY f.counter, f.key, f.shard FOR NO KEY UPDATE SKIP LOCKED LIMIT 1;
+                IF place IS NULL THEN
+                    SELECT f.ctid INTO place FROM "tally".counter_shard AS f
+                    WHERE f.counter = id AND f.key = of_key COLLATE "C" AND f.shard < first AND first = (
+                        SELECT min(e.shard) FROM "tally".counter_shard AS e
+                        WHERE e.counter = id AND e.key = of_key COLLATE "C" AND e.shard >= first
+                    )
+                    ORDER BY f.counter, f.key, f.shard FOR NO KEY UPDATE SKIP LOCKED LIMIT 1;
+                END IF;
+            END IF;
+        ELSIF level = 'repeatable read' THEN
+            -- A row that somebody changed since the snapshot cannot be updated: only the transaction's own is.
+            SELECT f.ctid INTO place FROM "tally".counter_shard AS f
+            WHERE f.counter = id AND f.key = of_key COLLATE "C" AND f.shard BETWEEN first AND first
+              AND f.xmin = pg_current_xact_id()::xid
+            ORDER BY f.counter, f.key, f.shard LIMIT 1;
+        END IF;
+        -- At SERIALIZABLE nothing is read, since a read could conflict with the adds of others.
+
+        -- A statement of its own: the row may be newer than the snapshot of the one that has locked it.
+        UPDATE "tally".counter_shard AS s SET value = s.value + n WHERE s.ctid = place RETURNING s.value INTO total;
+        IF NOT FOUND THEN
+            INSERT INTO "tally".counter_shard (counter, key, shard, value) VALUES (id, of_key, first, n);
+        END IF;
+        -- Below 2^40 in each of up to 2^23 rows, no total can pass a bigint. A new row tells nothing of the others.
+        IF NOT is_numeric AND (abs(coalesce(total, n)) >= 1099511627776 OR (total IS NULL AND level <> 'serializable')) THEN
+            PERFORM sum(s.value)::bigint FROM "tally".counter_shard AS s WHERE s.counter = id AND s.key = of_key COLLATE "C";
+        END IF;
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_add_many(of_counter text, of_keys text[], numbers numeric[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        each record;
+    BEGIN
+        FOR each IN SELECT u.key, u.n FROM unnest(of_keys, numbers) AS u (key, n) ORDER BY u.key COLLATE "C" LOOP
+            PERFORM "tally".counter_add(of_counter, each.key, each.n);
+        END LOOP;
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_checked(of_counter text, of_key text, n numeric, OUT id bigint, OUT shards integer, OUT is_numeric boolean) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+    BEGIN
+        IF of_key IS NULL OR n IS NULL THEN
+            RAISE null_value_not_allowed USING
+                MESSAGE = format('counter "%s": neither a key nor a number may be NULL.', of_counter);
+        END IF;
+        SELECT c.id, coalesce((c.shards_for ->> of_key)::integer, c.shards), c.is_numeric
+        INTO id, shards, is_numeric FROM "tally".counter AS c WHERE c.name = of_counter;
+        IF NOT FOUND THEN
+            RAISE undefined_object USING
+                MESSAGE = format('counter "%s" is not installed.', of_counter),
+                HINT = format('Run: tally install %s', of_counter);
+        ELSIF n IN ('NaN', 'Infinity', '-Infinity') OR (NOT is_numeric AND n <> trunc(n)) THEN
+            RAISE invalid_parameter_value USING
+                MESSAGE = format('counter "%s": expected a number%s, got %s.', of_counter,
+                    CASE WHEN is_numeric THEN '' ELSE ' without a fraction' END, n);
+        ELSIF octet_length(of_key) > 2000 THEN
+            RAISE check_violation USING
+                MESSAGE = format('counter "%s": a key has at most 2,000 bytes, got %s.', of_counter, octet_length(of_key));
+        ELSIF NOT is_numeric THEN
+            PERFORM n::bigint;
+        END IF;
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_estimate(of_counter text, of_key text, shards_read integer) RETURNS numeric
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        c record;
+        reads integer;
+        chosen integer[];
+        total numeric;
+    BEGIN
+        IF of_key IS NULL THEN
+            RETURN 0;
+        END IF;
+        SELECT * INTO c FROM "tally".counter_checked(of_counter, of_key, 0);
+        reads := greatest(1, least(shards_read, c.shards));
+        chosen := ARRAY(SELECT i FROM generate_series(0, c.shards - 1) AS i ORDER BY random() LIMIT reads);
+        SELECT coalesce(sum(f.value), 0) INTO total FROM (
+            SELECT s.value FROM "tally".counter_shard AS s
+            WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard = ANY (chosen)
+            UNION ALL
+            SELECT s.value FROM "tally".counter_shard AS s
+            WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.shard >= c.shards AND s.shard % c.shards = ANY (chosen)
+        ) AS f;
+        IF reads = c.shards THEN
+            RETURN total;
+        END IF;
+        total := total * c.shards / reads;
+        RETURN CASE WHEN c.is_numeric THEN total ELSE round(total) END;
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_fold(of_counter text, after text, keys integer, OUT folded bigint, OUT before bigint, OUT behind bigint, OUT last text) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        c record;
+        found_key text;
+        shards integer;
+        places tid[];
+        written bigint;
+    BEGIN
+        folded := 0;
+        before := 0;
+        behind := 0;
+        SELECT t.* INTO c FROM "tally".counter AS t WHERE t.name = of_counter;
+        FOR found_key IN
+            SELECT f.key FROM (
+                SELECT s.key FROM "tally".counter_shard AS s WHERE s.counter = c.id AND s.is_fresh
+                UNION
+                SELECT s.key FROM "tally".counter_shard AS s
+                WHERE c.is_resized AND s.counter = c.id
+                  AND s.shard >= coalesce((c.shards_for ->> s.key)::integer, c.shards)
+            ) AS f WHERE after IS NULL OR f.key > after COLLATE "C" ORDER BY f.key LIMIT keys
+        LOOP
+            shards := coalesce((c.shards_for ->> found_key)::integer, c.shards);
+            places := "tally".counter_held(c.id, found_key);
+            WITH gone AS (
+                DELETE FROM "tally".counter_shard AS s WHERE s.ctid = ANY (places) RETURNING s.shard, s.value
+            ), merged AS (
+                SELECT g.shard % shards AS shard, sum(g.value) AS value FROM gone AS g GROUP BY 1 HAVING sum(g.value) <> 0
+            )
+            INSERT INTO "tally".counter_shard (counter, key, shard, value, is_fresh)
+            SELECT c.id, found_key, m.shard, m.value, EXISTS (
+                SELECT FROM "tally".counter_shard AS s
+                WHERE s.counter = c.id AND s.key = found_key COLLATE "C" AND s.ctid <> ALL (places)
+            ) FROM merged AS m;
+            GET DIAGNOSTICS written = ROW_COUNT;
+            folded := folded + 1;
+            before := before + cardinality(places);
+            behind := behind + written;
+            last := found_key;
+        END LOOP;
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_held(of_id bigint, of_key text) RETURNS tid[]
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+        SELECT coalesce(array_agg(f.place), '{}') FROM (
+            SELECT s.ctid AS place FROM "tally".counter_shard AS s
+            WHERE s.counter = of_id AND s.key = of_key COLLATE "C" FOR UPDATE SKIP LOCKED
+        ) AS f
+    $$;
+
+CREATE FUNCTION tally.counter_rebalance(of_counter text, of_key text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        c record;
+        places tid[];
+        total numeric;
+    BEGIN
+        SELECT * INTO c FROM "tally".counter_checked(of_counter, of_key, 0);
+        places := "tally".counter_held(c.id, of_key);
+        WITH gone AS (DELETE FROM "tally".counter_shard AS s WHERE s.ctid = ANY (places) RETURNING s.value)
+        SELECT coalesce(sum(gone.value), 0) INTO total FROM gone;
+        PERFORM "tally".counter_spread(c.id, of_key, total, c.shards);
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_set(of_counter text, of_key text, n numeric) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        c record;
+        places tid[] := '{}';
+        rest numeric;
+    BEGIN
+        SELECT * INTO c FROM "tally".counter_checked(of_counter, of_key, n);
+        -- A backfill, which sets all keys, is waited for here.
+        PERFORM FROM "tally".counter AS t WHERE t.id = c.id FOR SHARE;
+        INSERT INTO "tally".counter_set AS t (counter, key, sets) VALUES (c.id, of_key, 1)
+        ON CONFLICT (counter, key) DO UPDATE SET sets = t.sets + 1;
+        IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+            places := "tally".counter_held(c.id, of_key);
+        END IF;
+        -- The rows of others stay; what they show now is taken off, and what they add later is added.
+        SELECT coalesce(sum(s.value), 0) INTO rest FROM "tally".counter_shard AS s
+        WHERE s.counter = c.id AND s.key = of_key COLLATE "C" AND s.ctid <> ALL (places);
+        DELETE FROM "tally".counter_shard AS s WHERE s.ctid = ANY (places);
+        PERFORM "tally".counter_spread(c.id, of_key, n - rest, c.shards);
+    END
+    $$;
+
+CREATE FUNCTION tally.counter_spread(of_id bigint, of_key text, total numeric, shards integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DECLARE
+        base numeric := div(total, shards);
+        rest numeric := total - base * shards;
+    BEGIN
+        IF rest < 0 THEN
+            base := base - 1;
+            rest := rest + shards;
+        END IF;
+        INSERT INTO "tally".counter_shard (counter, key, shard, value)
+        SELECT of_id, of_key, i, base + greatest(least(rest - i, 1), 0)
+        FROM generate_series(0, shards - 1) AS i WHERE base + greatest(least(rest - i, 1), 0) <> 0;
+    END
+    $$;
+
+CREATE FUNCTION tally.deviation(counted bigint, total numeric, squares numeric, digits integer, sample boolean) RETURNS numeric
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    DECLARE
+        v numeric := "tally".variance(counted, total, squares, digits, sample);
+        root numeric;
+        half numeric;
+    BEGIN
+        IF v IS NULL OR v = 0 OR v = 'NaN' THEN
+            RETURN v;
+        END IF;
+        root := round(sqrt(v), scale(v));
+        half := ('5e-' || (scale(v) + 1))::numeric;
+        RETURN CASE WHEN (root - half) * (root - half) > v THEN root - 2 * half ELSE root END;
+    END
+    $$;
+
+CREATE FUNCTION tally.nearest_double(value numeric) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (abs(value) <= 0.00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000247032822920623272088284396434110686182) THEN (0)::double precision
+             ELSE (value)::double precision
+         END AS value;
+END;
+
+CREATE FUNCTION tally.nearest_real(value numeric) RETURNS real
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (abs(value) <= 0.000000000000000000000000000000000000000000000700649232162408535461864791644958) THEN (0)::real
+             ELSE (value)::real
+         END AS value;
+END;
+
+CREATE FUNCTION tally.shortest_text(real) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog'
+    SET extra_float_digits TO '1'
+    AS $_$ BEGIN RETURN $1::text; END $_$;
+
+CREATE FUNCTION tally.shortest(real) RETURNS numeric
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT (
+         CASE
+             WHEN ((current_setting('extra_float_digits'::text))::integer > 0) THEN ($1)::text
+             ELSE tally.shortest_text($1)
+         END)::numeric AS shortest_text;
+END;
+
+CREATE FUNCTION tally.shortest_text(double precision) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog'
+    SET extra_float_digits TO '1'
+    AS $_$ BEGIN RETURN $1::text; END $_$;
+
+CREATE FUNCTION tally.shortest(double precision) RETURNS numeric
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT (
+         CASE
+             WHEN ((current_setting('extra_float_digits'::text))::integer > 0) THEN ($1)::text
+             ELSE tally.shortest_text($1)
+         END)::numeric AS shortest_text;
+END;
+
+CREATE FUNCTION tally.totals__change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."totals__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
+  FROM (SELECT coalesce(count(*) FILTER (WHERE w > 0), 0) - coalesce(count(*) FILTER (WHERE w < 0), 0) AS n, coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w > 0), 0) - coalesce(count(*) FILTER (WHERE x1 IS NOT NULL AND w < 0), 0) AS a1, coalesce(sum(x1) FILTER (WHERE w > 0), 0) - coalesce(sum(x1) FILTER (WHERE w < 0), 0) AS a2 FROM (SELECT -1 AS w, o.* FROM "tally"."totals__row"(OLD) AS o WHERE TG_OP <> 'INSERT' UNION ALL SELECT 1, o.* FROM "tally"."totals__row"(NEW) AS o WHERE TG_OP <> 'DELETE') AS r HAVING count(*) > 0) AS g
+  WHERE (n <> 0 OR a1 <> 0 OR a2 <> 0);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.totals__delete() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."totals__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
+  FROM (SELECT - count(*) AS n, - count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, - sum(x1) AS a2 FROM (SELECT o.* FROM oldtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE TABLE tally.totals__delta (
+    epoch bigint NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='100000', vacuum_truncate='false');
+
+CREATE TABLE tally.totals__state (
+    h bigint GENERATED ALWAYS AS ((0)::bigint) STORED,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+);
+
+CREATE FUNCTION tally.totals__fold(OUT deltas bigint, OUT groups bigint) RETURNS record
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.totals'::text, (0)::bigint)) AS pg_advisory_xact_lock;
+ WITH marker AS (
+          SELECT max(reset_1.epoch) AS epoch
+            FROM tally.reset reset_1
+           WHERE ((reset_1.aggregate = 'totals'::text) AND (reset_1.partition IS NULL))
+         ), void AS (
+          DELETE FROM tally.totals__delta
+           WHERE (totals__delta.epoch < ( SELECT marker.epoch
+                    FROM marker))
+           RETURNING totals__delta.epoch,
+             totals__delta.xact,
+             totals__delta.n,
+             totals__delta.a1,
+             totals__delta.a2
+         ), void0 AS (
+          DELETE FROM tally.totals__state
+           WHERE (( SELECT marker.epoch
+                    FROM marker) IS NOT NULL)
+         )
+  DELETE FROM tally.reset
+   WHERE ((reset.aggregate = 'totals'::text) AND (reset.epoch <= ( SELECT marker.epoch
+            FROM marker)));
+ WITH gone AS (
+          DELETE FROM tally.totals__delta
+           WHERE (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'totals'::text) AND (reset.partition IS NULL)))))
+           RETURNING totals__delta.epoch,
+             totals__delta.xact,
+             totals__delta.n,
+             totals__delta.a1,
+             totals__delta.a2
+         ), floor AS (
+          UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+           WHERE ((watermark.aggregate = 'totals'::text) AND (((NOT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))) AND (NOT (EXISTS ( SELECT
+                    FROM tally.reset
+                   WHERE ((reset.aggregate = 'totals'::text) AND (reset.partition IS NULL)))))) OR (EXISTS ( SELECT
+                    FROM gone))))
+         ), gathered AS (
+          SELECT (0)::bigint AS h,
+             (sum(p.n))::bigint AS n,
+             (sum(p.a1))::bigint AS a1,
+             (sum(p.a2))::bigint AS a2
+            FROM ( SELECT gone.n,
+                     gone.a1,
+                     gone.a2
+                    FROM gone) p
+          HAVING (count(*) > 0)
+         ), met AS (
+          SELECT s.ctid AS place,
+             g.h,
+             (COALESCE(s.n, (0)::bigint) + COALESCE(g.n, (0)::bigint)) AS n,
+             (COALESCE(s.a1, (0)::bigint) + COALESCE(g.a1, (0)::bigint)) AS a1,
+             (COALESCE(s.a2, (0)::bigint) + COALESCE(g.a2, (0)::bigint)) AS a2
+            FROM (gathered g
+              LEFT JOIN tally.totals__state s ON (((s.h = g.h) AND true)))
+         ), next AS (
+          SELECT met.place,
+             met.h,
+             met.n,
+             met.a1,
+             met.a2
+            FROM met
+         ), state_new AS (
+          INSERT INTO tally.totals__state (n, a1, a2)  SELECT next.n,
+                     next.a1,
+                     next.a2
+                    FROM next
+                   WHERE ((next.place IS NULL) AND (next.n <> 0))
+         ), state_changed AS (
+          UPDATE tally.totals__state s SET n = f.n, a1 = f.a1, a2 = f.a2
+            FROM next f
+           WHERE ((s.ctid = f.place) AND (f.n <> 0))
+         ), state_emptied AS (
+          DELETE FROM tally.totals__state s
+            USING next f
+           WHERE ((s.ctid = f.place) AND (f.n = 0))
+         )
+  SELECT ( SELECT count(*) AS count
+            FROM gone) AS count,
+     ( SELECT count(*) AS count
+            FROM next) AS count;
+END;
+
+CREATE FUNCTION tally.totals__refill() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.totals__delta (epoch, n, a1, a2)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             g.n,
+             g.a1,
+             g.a2
+            FROM ( SELECT count(*) AS n,
+                     count(*) FILTER (WHERE (r.x1 IS NOT NULL)) AS a1,
+                     sum(r.x1) AS a2
+                    FROM ( SELECT sale.size AS x1
+                            FROM public.sale sale) r
+                  HAVING (count(*) > 0)) g;
+END;
+
+CREATE FUNCTION tally.totals__row(source_row public.sale) RETURNS TABLE(x1 integer)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT sale.size AS x1
+    FROM ( SELECT (totals__row.source_row).size AS size) sale;
+END;
+
+CREATE FUNCTION tally.totals__source() RETURNS regclass
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT 'public.sale'::regclass AS regclass;
+END;
+
+CREATE FUNCTION tally.totals__guard() RETURNS void
+    LANGUAGE sql
+    BEGIN ATOMIC
+ INSERT INTO tally.totals__delta (epoch, n, a1, a2)  SELECT COALESCE(pg_sequence_last_value('tally.epoch'::regclass), (0)::bigint) AS "coalesce",
+             g.n,
+             g.a1,
+             g.a2
+            FROM ( SELECT (COALESCE(count(*) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(count(*) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS n,
+                     (COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w > 0))), (0)::bigint) - COALESCE(count(*) FILTER (WHERE ((r.x1 IS NOT NULL) AND (r.w < 0))), (0)::bigint)) AS a1,
+                     (COALESCE(sum(r.x1) FILTER (WHERE (r.w > 0)), (0)::bigint) - COALESCE(sum(r.x1) FILTER (WHERE (r.w < 0)), (0)::bigint)) AS a2
+                    FROM ( SELECT 1 AS w,
+                             o.x1
+                            FROM tally.totals__row(NULL::public.sale) o(x1)
+                           WHERE (tally.totals__source() IS NOT NULL)) r
+                  HAVING (count(*) > 0)) g
+           WHERE ((g.n <> 0) OR (g.a1 <> 0) OR (g.a2 <> 0));
+ INSERT INTO tally.reset (aggregate, epoch)
+   VALUES ('totals'::text, nextval('tally.epoch'::regclass));
+ SELECT tally.totals__refill() AS totals__refill;
+END;
+
+CREATE FUNCTION tally.totals__insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."totals__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."totals__delta" (epoch, n, a1, a2)
+  SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
+  FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM (SELECT o.* FROM newtab AS t, "tally"."totals__row"(t.*) AS o) AS r HAVING count(*) > 0) AS g;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.totals__rebuild() RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    SET row_security TO 'off'
+    BEGIN ATOMIC
+ DELETE FROM tally.totals__state;
+ DELETE FROM tally.totals__delta;
+ DELETE FROM tally.reset
+   WHERE (reset.aggregate = 'totals'::text);
+ UPDATE tally.watermark SET floor = LEAST(pg_snapshot_xmin(pg_current_snapshot()), pg_current_xact_id()), folder = pg_current_xact_id(), major = ((current_setting('server_version_num'::text))::integer / 10000)
+   WHERE ((watermark.aggregate = 'totals'::text) AND true);
+ INSERT INTO tally.totals__state (n, a1, a2)  SELECT count(*) AS count,
+             COALESCE(count(*) FILTER (WHERE (r.x1 IS NOT NULL)), (0)::bigint) AS "coalesce",
+             COALESCE(sum(r.x1), (0)::bigint) AS "coalesce"
+            FROM ( SELECT sale.size AS x1
+                    FROM public.sale sale) r
+          HAVING (count(*) > 0);
+ SELECT count(*) AS count
+    FROM tally.totals__state;
+END;
+
+CREATE FUNCTION tally.totals__truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $$
+BEGIN
+  IF to_regprocedure('"tally"."totals__guard"()') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  IF TG_RELID <> "tally"."totals__source"() THEN
+    RAISE insufficient_privilege USING MESSAGE = 'aggregate "totals": its capture functions serve its own source table only';
+  END IF;
+  INSERT INTO "tally"."reset" (aggregate, epoch) VALUES ('totals', nextval('"tally"."epoch"'::regclass));
+  IF pg_relation_size("tally"."totals__source"()) > 0 THEN
+    PERFORM "tally"."totals__refill"();
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION tally.variance(counted bigint, total numeric, squares numeric, digits integer, sample boolean) RETURNS numeric
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    DECLARE
+        s numeric := CASE WHEN digits IS NULL THEN trim_scale(total) ELSE round(total, digits) END;
+        q numeric := CASE WHEN digits IS NULL THEN trim_scale(squares) ELSE round(squares, 2 * digits) END;
+        spread numeric;
+    BEGIN
+        IF counted = 0 OR (sample AND counted = 1) THEN
+            RETURN NULL;
+        ELSIF total IN ('NaN', 'Infinity', '-Infinity') THEN
+            RETURN 'NaN';
+        END IF;
+        spread := counted * q - s * s;
+        RETURN CASE WHEN spread <= 0 THEN 0 ELSE spread / (counted::numeric * (counted - sample::integer)) END;
+    END
+    $$;
+
+CREATE FUNCTION tally.widest_scale(census numeric) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (census >= '1000000000000000000000000000000000000'::numeric) THEN ((length((trunc(census))::text) - 37) / 12)
+             ELSE 0
+         END AS "case";
+END;
+
+CREATE VIEW tally.by_shop__changed AS
+ SELECT r.k1 AS shop,
+    COALESCE(r.n, (0)::bigint) AS n,
+        CASE
+            WHEN (r.a1 > 0) THEN tally.with_specials(r.a2, r.a3)
+            ELSE NULL::numeric
+        END AS total,
+    r.m1 AS "least",
+    r.m2 AS most,
+    COALESCE(r.c1, (0)::bigint) AS items
+   FROM ( SELECT g.k1,
+            g.n,
+            g.a1,
+            g.a2,
+            g.a3,
+                CASE
+                    WHEN ((g.d1 IS NULL) OR ((g.i1 IS NOT NULL) AND record_lt(ROW(g.i1), ROW(g.d1)))) THEN g.i1
+                    ELSE ( SELECT min(s.x2) AS min
+                       FROM ( SELECT sale.shop AS k1,
+                                sale.price AS x1,
+                                sale.size AS x2,
+                                sale.item AS x3
+                               FROM public.sale sale
+                              WHERE (sale.size > 1)) s
+                      WHERE ((s.k1 = g.k1) OR ((s.k1 IS NULL) AND (g.k1 IS NULL))))
+                END AS m1,
+                CASE
+                    WHEN ((g.d2 IS NULL) OR ((g.i2 IS NOT NULL) AND record_gt(ROW(g.i2), ROW(g.d2)))) THEN g.i2
+                    ELSE ( SELECT max(s.x2) AS max
+                       FROM ( SELECT sale.shop AS k1,
+                                sale.price AS x1,
+                                sale.size AS x2,
+                                sale.item AS x3
+                               FROM public.sale sale
+                              WHERE (sale.size > 1)) s
+                      WHERE ((s.k1 = g.k1) OR ((s.k1 IS NULL) AND (g.k1 IS NULL))))
+                END AS m2,
+            g.c1
+           FROM ( SELECT p.k1,
+                    (sum(p.n))::bigint AS n,
+                    (sum(p.a1))::bigint AS a1,
+                    sum(p.a2) AS a2,
+                    sum(p.a3) AS a3,
+                    min(p.i1) AS i1,
+                    min(p.d1) AS d1,
+                    max(p.i2) AS i2,
+                    max(p.d2) AS d2,
+                    (sum(p.c1))::bigint AS c1
+                   FROM ( SELECT s.k1,
+                            s.n,
+                            s.a1,
+                            s.a2,
+                            s.a3,
+                            s.m1 AS i1,
+                            NULL::integer AS d1,
+                            s.m2 AS i2,
+                            NULL::integer AS d2,
+                            s.c1
+                           FROM ( SELECT s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3,
+                                    s_1.m1,
+                                    s_1.m2,
+                                    s_1.c1
+                                   FROM tally.by_shop__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))))) AND (s_1.k1 IS NOT NULL) AND (EXISTS ( SELECT
+   FROM ( SELECT by_shop__delta.epoch,
+      by_shop__delta.xact,
+      by_shop__delta.facet,
+      by_shop__delta.k1,
+      by_shop__delta.n,
+      by_shop__delta.a1,
+      by_shop__delta.a2,
+      by_shop__delta.a3,
+      by_shop__delta.i1,
+      by_shop__delta.d1,
+      by_shop__delta.i2,
+      by_shop__delta.d2,
+      by_shop__delta.v1
+     FROM tally.by_shop__delta
+    WHERE (((by_shop__delta.xact >= COALESCE(( SELECT
+      CASE
+       WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+       ELSE NULL::xid8
+      END AS "case"
+       FROM tally.watermark
+      WHERE (watermark.aggregate = 'by_shop'::text)), '0'::xid8)) AND (by_shop__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+  WHERE (d.k1 = s_1.k1))))
+                                UNION ALL
+                                 SELECT s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3,
+                                    s_1.m1,
+                                    s_1.m2,
+                                    s_1.c1
+                                   FROM tally.by_shop__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))))) AND (NOT (s_1.k1 IS NOT NULL)))) s
+                        UNION ALL
+                         SELECT d.k1,
+                            d.n,
+                            d.a1,
+                            d.a2,
+                            d.a3,
+                            d.i1,
+                            d.d1,
+                            d.i2,
+                            d.d2,
+                            NULL::bigint AS int8
+                           FROM ( SELECT by_shop__delta.epoch,
+                                    by_shop__delta.xact,
+                                    by_shop__delta.facet,
+                                    by_shop__delta.k1,
+                                    by_shop__delta.n,
+                                    by_shop__delta.a1,
+                                    by_shop__delta.a2,
+                                    by_shop__delta.a3,
+                                    by_shop__delta.i1,
+                                    by_shop__delta.d1,
+                                    by_shop__delta.i2,
+                                    by_shop__delta.d2,
+                                    by_shop__delta.v1
+                                   FROM tally.by_shop__delta
+                                  WHERE (((by_shop__delta.xact >= COALESCE(( SELECT
+  CASE
+   WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+   ELSE NULL::xid8
+  END AS "case"
+   FROM tally.watermark
+  WHERE (watermark.aggregate = 'by_shop'::text)), '0'::xid8)) AND (by_shop__delta.xact <= '18446744073709551615'::xid8)) AND (by_shop__delta.epoch >= COALESCE(( SELECT max(reset.epoch) AS max
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))), (0)::bigint)) AND (by_shop__delta.facet = 0) AND (pg_backend_pid() <> 0))) d
+                        UNION ALL
+                         SELECT t.k1,
+                            0,
+                            NULL::bigint AS int8,
+                            NULL::numeric AS "numeric",
+                            NULL::numeric AS "numeric",
+                            NULL::integer AS int4,
+                            NULL::integer AS int4,
+                            NULL::integer AS int4,
+                            NULL::integer AS int4,
+                            (((((COALESCE(f.n, (0)::bigint) + t.n) > 0))::integer)::bigint - ((COALESCE(f.n, (0)::bigint) > 0))::integer)
+                           FROM (( SELECT d.k1,
+                                    d.v1,
+                                    (sum(d.n))::bigint AS n
+                                   FROM ( SELECT by_shop__delta.epoch,
+    by_shop__delta.xact,
+    by_shop__delta.facet,
+    by_shop__delta.k1,
+    by_shop__delta.n,
+    by_shop__delta.a1,
+    by_shop__delta.a2,
+    by_shop__delta.a3,
+    by_shop__delta.i1,
+    by_shop__delta.d1,
+    by_shop__delta.i2,
+    by_shop__delta.d2,
+    by_shop__delta.v1
+   FROM tally.by_shop__delta
+  WHERE (((by_shop__delta.xact >= COALESCE(( SELECT
+    CASE
+     WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+     ELSE NULL::xid8
+    END AS "case"
+     FROM tally.watermark
+    WHERE (watermark.aggregate = 'by_shop'::text)), '0'::xid8)) AND (by_shop__delta.xact <= '18446744073709551615'::xid8)) AND (by_shop__delta.epoch >= COALESCE(( SELECT max(reset.epoch) AS max
+     FROM tally.reset
+    WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))), (0)::bigint)) AND (by_shop__delta.facet = 1) AND (pg_backend_pid() <> 0))) d
+                                  GROUP BY d.k1, d.v1) t
+                             LEFT JOIN tally.by_shop__facet1 f ON (((f.h = hash_record_extended(ROW(t.k1, t.v1), (0)::bigint)) AND record_eq(ROW(f.k1, f.v1), ROW(t.k1, t.v1)) AND (NOT (EXISTS ( SELECT
+                                   FROM tally.reset
+                                  WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))))))))) p
+                  GROUP BY p.k1) g
+          WHERE (g.n > 0)) r;
+
+CREATE VIEW tally.by_shop__direct AS
+ SELECT sale.shop,
+    count(*) AS n,
+    sum(sale.price) AS total,
+    min(sale.size) AS "least",
+    max(sale.size) AS most,
+    count(DISTINCT sale.item) AS items
+   FROM public.sale sale
+  WHERE (sale.size > 1)
+  GROUP BY sale.shop;
+
+CREATE VIEW tally.by_shop__rest AS
+ SELECT by_shop__changed.shop,
+    by_shop__changed.n,
+    by_shop__changed.total,
+    by_shop__changed."least",
+    by_shop__changed.most,
+    by_shop__changed.items
+   FROM tally.by_shop__changed
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_shop'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_shop__guard"()'::text))::oid = ('tally.by_shop__guard()'::regprocedure)::oid) AND ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+           FROM tally.watermark
+          WHERE (watermark.aggregate = 'by_shop'::text)) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT by_shop__direct.shop,
+    by_shop__direct.n,
+    by_shop__direct.total,
+    by_shop__direct."least",
+    by_shop__direct.most,
+    by_shop__direct.items
+   FROM tally.by_shop__direct
+  WHERE (((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_shop'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_shop__guard"()'::text))::oid = ('tally.by_shop__guard()'::regprocedure)::oid) AND ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+           FROM tally.watermark
+          WHERE (watermark.aggregate = 'by_shop'::text))) IS NOT TRUE);
+
+CREATE VIEW tally.by_shop__settled AS
+ SELECT s.k1 AS shop,
+    COALESCE(s.n, (0)::bigint) AS n,
+        CASE
+            WHEN (s.a1 > 0) THEN tally.with_specials(s.a2, s.a3)
+            ELSE NULL::numeric
+        END AS total,
+    s.m1 AS "least",
+    s.m2 AS most,
+    COALESCE(s.c1, (0)::bigint) AS items
+   FROM tally.by_shop__state s
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM tally.reset
+          WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))))) AND (s.k1 IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT by_shop__delta.epoch,
+                    by_shop__delta.xact,
+                    by_shop__delta.facet,
+                    by_shop__delta.k1,
+                    by_shop__delta.n,
+                    by_shop__delta.a1,
+                    by_shop__delta.a2,
+                    by_shop__delta.a3,
+                    by_shop__delta.i1,
+                    by_shop__delta.d1,
+                    by_shop__delta.i2,
+                    by_shop__delta.d2,
+                    by_shop__delta.v1
+                   FROM tally.by_shop__delta
+                  WHERE (((by_shop__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'by_shop'::text)), '0'::xid8)) AND (by_shop__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+          WHERE (d.k1 = s.k1)))));
+
+CREATE VIEW tally.by_shop AS
+ SELECT by_shop__settled.shop,
+    by_shop__settled.n,
+    by_shop__settled.total,
+    by_shop__settled."least",
+    by_shop__settled.most,
+    by_shop__settled.items
+   FROM tally.by_shop__settled
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_shop'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_shop__guard"()'::text))::oid = ('tally.by_shop__guard()'::regprocedure)::oid) AND ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+           FROM tally.watermark
+          WHERE (watermark.aggregate = 'by_shop'::text)) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT by_shop__rest.shop,
+    by_shop__rest.n,
+    by_shop__rest.total,
+    by_shop__rest."least",
+    by_shop__rest.most,
+    by_shop__rest.items
+   FROM tally.by_shop__rest;
+
+CREATE VIEW public.report AS
+ SELECT by_shop.shop,
+    by_shop.n,
+    by_shop.total
+   FROM tally.by_shop
+  WHERE (by_shop.n > 1);
+
+CREATE VIEW tally.by_item__changed AS
+ SELECT r.k1 AS item,
+    COALESCE(r.n, (0)::bigint) AS n,
+        CASE
+            WHEN (r.a1 > 0) THEN tally.with_specials((round(r.a2, tally.widest_scale(r.a3)) / (r.a1)::numeric), r.a3)
+            ELSE NULL::numeric
+        END AS mean,
+        CASE
+            WHEN (r.a4 > 0) THEN tally.nearest_real(tally.with_specials(r.a5, r.a6))
+            ELSE NULL::real
+        END AS rates
+   FROM ( SELECT g.k1,
+            g.n,
+            g.a1,
+            g.a2,
+            g.a3,
+            g.a4,
+            g.a5,
+            g.a6
+           FROM ( SELECT p.k1,
+                    (sum(p.n))::bigint AS n,
+                    (sum(p.a1))::bigint AS a1,
+                    sum(p.a2) AS a2,
+                    sum(p.a3) AS a3,
+                    (sum(p.a4))::bigint AS a4,
+                    sum(p.a5) AS a5,
+                    sum(p.a6) AS a6
+                   FROM ( SELECT s.k1,
+                            s.n,
+                            s.a1,
+                            s.a2,
+                            s.a3,
+                            s.a4,
+                            s.a5,
+                            s.a6
+                           FROM ( SELECT s_1.narrow,
+                                    s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3,
+                                    s_1.a4,
+                                    s_1.a5,
+                                    s_1.a6
+                                   FROM tally.by_item__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))))) AND s_1.narrow AND (s_1.k1 IS NOT NULL) AND (EXISTS ( SELECT
+   FROM ( SELECT by_item__delta.epoch,
+      by_item__delta.xact,
+      by_item__delta.narrow,
+      by_item__delta.k1,
+      by_item__delta.n,
+      by_item__delta.a1,
+      by_item__delta.a2,
+      by_item__delta.a3,
+      by_item__delta.a4,
+      by_item__delta.a5,
+      by_item__delta.a6
+     FROM tally.by_item__delta
+    WHERE (by_item__delta.narrow AND ((by_item__delta.xact >= COALESCE(( SELECT
+      CASE
+       WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+       ELSE NULL::xid8
+      END AS "case"
+       FROM tally.watermark
+      WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))
+  UNION ALL
+   SELECT by_item__delta.epoch,
+      by_item__delta.xact,
+      by_item__delta.narrow,
+      by_item__delta.k1,
+      by_item__delta.n,
+      by_item__delta.a1,
+      by_item__delta.a2,
+      by_item__delta.a3,
+      by_item__delta.a4,
+      by_item__delta.a5,
+      by_item__delta.a6
+     FROM tally.by_item__delta
+    WHERE ((NOT by_item__delta.narrow) AND ((by_item__delta.xact >= COALESCE(( SELECT
+      CASE
+       WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+       ELSE NULL::xid8
+      END AS "case"
+       FROM tally.watermark
+      WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+  WHERE (d.k1 = s_1.k1))))
+                                UNION ALL
+                                 SELECT s_1.narrow,
+                                    s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3,
+                                    s_1.a4,
+                                    s_1.a5,
+                                    s_1.a6
+                                   FROM tally.by_item__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))))) AND s_1.narrow AND (NOT (s_1.k1 IS NOT NULL)))
+                                UNION ALL
+                                 SELECT s_1.narrow,
+                                    s_1.k1,
+                                    s_1.h,
+                                    s_1.n,
+                                    s_1.a1,
+                                    s_1.a2,
+                                    s_1.a3,
+                                    s_1.a4,
+                                    s_1.a5,
+                                    s_1.a6
+                                   FROM tally.by_item__state s_1
+                                  WHERE ((NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))))) AND (NOT s_1.narrow))) s
+                        UNION ALL
+                         SELECT d.k1,
+                            d.n,
+                            d.a1,
+                            d.a2,
+                            d.a3,
+                            d.a4,
+                            d.a5,
+                            d.a6
+                           FROM ( SELECT by_item__delta.epoch,
+                                    by_item__delta.xact,
+                                    by_item__delta.narrow,
+                                    by_item__delta.k1,
+                                    by_item__delta.n,
+                                    by_item__delta.a1,
+                                    by_item__delta.a2,
+                                    by_item__delta.a3,
+                                    by_item__delta.a4,
+                                    by_item__delta.a5,
+                                    by_item__delta.a6
+                                   FROM tally.by_item__delta
+                                  WHERE (by_item__delta.narrow AND ((by_item__delta.xact >= COALESCE(( SELECT
+  CASE
+   WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+   ELSE NULL::xid8
+  END AS "case"
+   FROM tally.watermark
+  WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (by_item__delta.epoch >= COALESCE(( SELECT max(reset.epoch) AS max
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))), (0)::bigint)) AND (pg_backend_pid() <> 0))
+                                UNION ALL
+                                 SELECT by_item__delta.epoch,
+                                    by_item__delta.xact,
+                                    by_item__delta.narrow,
+                                    by_item__delta.k1,
+                                    by_item__delta.n,
+                                    by_item__delta.a1,
+                                    by_item__delta.a2,
+                                    by_item__delta.a3,
+                                    by_item__delta.a4,
+                                    by_item__delta.a5,
+                                    by_item__delta.a6
+                                   FROM tally.by_item__delta
+                                  WHERE ((NOT by_item__delta.narrow) AND ((by_item__delta.xact >= COALESCE(( SELECT
+  CASE
+   WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+   ELSE NULL::xid8
+  END AS "case"
+   FROM tally.watermark
+  WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (by_item__delta.epoch >= COALESCE(( SELECT max(reset.epoch) AS max
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))), (0)::bigint)) AND (pg_backend_pid() <> 0))) d) p
+                  GROUP BY p.k1) g
+          WHERE (g.n > 0)) r;
+
+CREATE VIEW tally.by_item__direct AS
+ SELECT sale.item,
+    count(*) AS n,
+    avg(sale.price) AS mean,
+    tally.nearest_real(sum(tally.shortest(sale.rate))) AS rates
+   FROM public.sale sale
+  GROUP BY sale.item;
+
+CREATE VIEW tally.by_item__rest AS
+ SELECT by_item__changed.item,
+    by_item__changed.n,
+    by_item__changed.mean,
+    by_item__changed.rates
+   FROM tally.by_item__changed
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_item'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_item__guard"()'::text))::oid = ('tally.by_item__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT by_item__direct.item,
+    by_item__direct.n,
+    by_item__direct.mean,
+    by_item__direct.rates
+   FROM tally.by_item__direct
+  WHERE (((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_item'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_item__guard"()'::text))::oid = ('tally.by_item__guard()'::regprocedure)::oid)) IS NOT TRUE);
+
+CREATE VIEW tally.by_item__settled AS
+ SELECT s.k1 AS item,
+    COALESCE(s.n, (0)::bigint) AS n,
+        CASE
+            WHEN (s.a1 > 0) THEN tally.with_specials((round(s.a2, tally.widest_scale(s.a3)) / (s.a1)::numeric), s.a3)
+            ELSE NULL::numeric
+        END AS mean,
+        CASE
+            WHEN (s.a4 > 0) THEN tally.nearest_real(tally.with_specials(s.a5, s.a6))
+            ELSE NULL::real
+        END AS rates
+   FROM tally.by_item__state s
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM tally.reset
+          WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))))) AND s.narrow AND (s.k1 IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT by_item__delta.epoch,
+                    by_item__delta.xact,
+                    by_item__delta.narrow,
+                    by_item__delta.k1,
+                    by_item__delta.n,
+                    by_item__delta.a1,
+                    by_item__delta.a2,
+                    by_item__delta.a3,
+                    by_item__delta.a4,
+                    by_item__delta.a5,
+                    by_item__delta.a6
+                   FROM tally.by_item__delta
+                  WHERE (by_item__delta.narrow AND ((by_item__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))
+                UNION ALL
+                 SELECT by_item__delta.epoch,
+                    by_item__delta.xact,
+                    by_item__delta.narrow,
+                    by_item__delta.k1,
+                    by_item__delta.n,
+                    by_item__delta.a1,
+                    by_item__delta.a2,
+                    by_item__delta.a3,
+                    by_item__delta.a4,
+                    by_item__delta.a5,
+                    by_item__delta.a6
+                   FROM tally.by_item__delta
+                  WHERE ((NOT by_item__delta.narrow) AND ((by_item__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+          WHERE (d.k1 = s.k1)))));
+
+CREATE VIEW tally.by_item AS
+ SELECT by_item__settled.item,
+    by_item__settled.n,
+    by_item__settled.mean,
+    by_item__settled.rates
+   FROM tally.by_item__settled
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_item'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_item__guard"()'::text))::oid = ('tally.by_item__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT by_item__rest.item,
+    by_item__rest.n,
+    by_item__rest.mean,
+    by_item__rest.rates
+   FROM tally.by_item__rest;
+
+CREATE VIEW tally.by_item__front AS
+ SELECT s.k1 AS item,
+    COALESCE(s.n, (0)::bigint) AS n,
+        CASE
+            WHEN (s.a1 > 0) THEN tally.with_specials((round(s.a2, tally.widest_scale(s.a3)) / (s.a1)::numeric), s.a3)
+            ELSE NULL::numeric
+        END AS mean,
+        CASE
+            WHEN (s.a4 > 0) THEN tally.nearest_real(tally.with_specials(s.a5, s.a6))
+            ELSE NULL::real
+        END AS rates
+   FROM tally.by_item__state s
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM tally.reset
+          WHERE ((reset.aggregate = 'by_item'::text) AND (reset.partition IS NULL))))) AND s.narrow AND (s.k1 IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT by_item__delta.epoch,
+                    by_item__delta.xact,
+                    by_item__delta.narrow,
+                    by_item__delta.k1,
+                    by_item__delta.n,
+                    by_item__delta.a1,
+                    by_item__delta.a2,
+                    by_item__delta.a3,
+                    by_item__delta.a4,
+                    by_item__delta.a5,
+                    by_item__delta.a6
+                   FROM tally.by_item__delta
+                  WHERE (by_item__delta.narrow AND ((by_item__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))
+                UNION ALL
+                 SELECT by_item__delta.epoch,
+                    by_item__delta.xact,
+                    by_item__delta.narrow,
+                    by_item__delta.k1,
+                    by_item__delta.n,
+                    by_item__delta.a1,
+                    by_item__delta.a2,
+                    by_item__delta.a3,
+                    by_item__delta.a4,
+                    by_item__delta.a5,
+                    by_item__delta.a6
+                   FROM tally.by_item__delta
+                  WHERE ((NOT by_item__delta.narrow) AND ((by_item__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'by_item'::text)), '0'::xid8)) AND (by_item__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+          WHERE (d.k1 = s.k1)
+         OFFSET 0))) AND (( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_item'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_item__guard"()'::text))::oid = ('tally.by_item__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0));
+
+CREATE VIEW tally.by_item__kept AS
+ SELECT by_item__settled.item,
+    by_item__settled.n,
+    by_item__settled.mean,
+    by_item__settled.rates
+   FROM tally.by_item__settled
+UNION ALL
+ SELECT by_item__changed.item,
+    by_item__changed.n,
+    by_item__changed.mean,
+    by_item__changed.rates
+   FROM tally.by_item__changed;
+
+CREATE TABLE tally.by_price__bucket (
+    level smallint NOT NULL,
+    k1 integer,
+    k2 numeric,
+    k3 bigint,
+    n bigint NOT NULL,
+    a1 bigint,
+    a2 bigint
+)
+WITH (fillfactor='80');
+
+CREATE VIEW tally.by_shop__front AS
+ SELECT s.k1 AS shop,
+    COALESCE(s.n, (0)::bigint) AS n,
+        CASE
+            WHEN (s.a1 > 0) THEN tally.with_specials(s.a2, s.a3)
+            ELSE NULL::numeric
+        END AS total,
+    s.m1 AS "least",
+    s.m2 AS most,
+    COALESCE(s.c1, (0)::bigint) AS items
+   FROM tally.by_shop__state s
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM tally.reset
+          WHERE ((reset.aggregate = 'by_shop'::text) AND (reset.partition IS NULL))))) AND (s.k1 IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT by_shop__delta.epoch,
+                    by_shop__delta.xact,
+                    by_shop__delta.facet,
+                    by_shop__delta.k1,
+                    by_shop__delta.n,
+                    by_shop__delta.a1,
+                    by_shop__delta.a2,
+                    by_shop__delta.a3,
+                    by_shop__delta.i1,
+                    by_shop__delta.d1,
+                    by_shop__delta.i2,
+                    by_shop__delta.d2,
+                    by_shop__delta.v1
+                   FROM tally.by_shop__delta
+                  WHERE (((by_shop__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'by_shop'::text)), '0'::xid8)) AND (by_shop__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+          WHERE (d.k1 = s.k1)
+         OFFSET 0))) AND (( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'by_shop'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."by_shop__guard"()'::text))::oid = ('tally.by_shop__guard()'::regprocedure)::oid) AND ( SELECT (watermark.major = ((current_setting('server_version_num'::text))::integer / 10000))
+           FROM tally.watermark
+          WHERE (watermark.aggregate = 'by_shop'::text)) AND (pg_backend_pid() <> 0));
+
+CREATE VIEW tally.by_shop__kept AS
+ SELECT by_shop__settled.shop,
+    by_shop__settled.n,
+    by_shop__settled.total,
+    by_shop__settled."least",
+    by_shop__settled.most,
+    by_shop__settled.items
+   FROM tally.by_shop__settled
+UNION ALL
+ SELECT by_shop__changed.shop,
+    by_shop__changed.n,
+    by_shop__changed.total,
+    by_shop__changed."least",
+    by_shop__changed.most,
+    by_shop__changed.items
+   FROM tally.by_shop__changed;
+
+CREATE VIEW tally.copied__front AS
+ SELECT s.k1 AS shop,
+    COALESCE(s.n, (0)::bigint) AS orders,
+        CASE
+            WHEN (s.a1 > 0) THEN tally.with_specials(s.a2, s.a3)
+            ELSE NULL::numeric
+        END AS total
+   FROM tally.copied__state s
+  WHERE ((NOT (EXISTS ( SELECT
+           FROM tally.reset
+          WHERE ((reset.aggregate = 'copied'::text) AND (reset.partition IS NULL))))) AND (s.k1 IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM ( SELECT copied__delta.epoch,
+                    copied__delta.xact,
+                    copied__delta.k1,
+                    copied__delta.n,
+                    copied__delta.a1,
+                    copied__delta.a2,
+                    copied__delta.a3
+                   FROM tally.copied__delta
+                  WHERE (((copied__delta.xact >= COALESCE(( SELECT
+                                CASE
+                                    WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+                                    ELSE NULL::xid8
+                                END AS "case"
+                           FROM tally.watermark
+                          WHERE (watermark.aggregate = 'copied'::text)), '0'::xid8)) AND (copied__delta.xact <= '18446744073709551615'::xid8)) AND (pg_backend_pid() <> 0))) d
+          WHERE (d.k1 = s.k1)
+         OFFSET 0))) AND (( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'copied'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."copied__guard"()'::text))::oid = ('tally.copied__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0));
+
+CREATE VIEW tally.copied__kept AS
+ SELECT copied__settled.shop,
+    copied__settled.orders,
+    copied__settled.total
+   FROM tally.copied__settled
+UNION ALL
+ SELECT copied__changed.shop,
+    copied__changed.orders,
+    copied__changed.total
+   FROM tally.copied__changed;
+
+ALTER TABLE tally.copied__mirror ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tally.copied__mirror_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE tally.counter (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    is_numeric boolean NOT NULL,
+    shards integer NOT NULL,
+    shards_for jsonb NOT NULL,
+    definition text,
+    fingerprint text NOT NULL,
+    is_resized boolean DEFAULT false NOT NULL,
+    backfills bigint DEFAULT 0 NOT NULL,
+    installed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT counter_shards_check CHECK (((shards >= 1) AND (shards <= 10000)))
+);
+
+COMMENT ON TABLE tally.counter IS 'tallystick: one row per free-standing counter';
+
+COMMENT ON COLUMN tally.counter.is_resized IS 'rows may stand beyond the configured shards; a fold looks for them';
+
+ALTER TABLE tally.counter ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tally.counter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE tally.counter_set (
+    counter bigint NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    sets bigint NOT NULL,
+    CONSTRAINT counter_set_key_check CHECK ((octet_length(key) <= 2000))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE tally.counter_set IS 'tallystick: one row per key that was ever set; sets of it wait here';
+
+CREATE TABLE tally.counter_shard (
+    counter bigint NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    shard integer NOT NULL,
+    value numeric NOT NULL,
+    is_fresh boolean DEFAULT true NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_threshold='500', autovacuum_vacuum_scale_factor='0.05', vacuum_truncate=off);
+
+ALTER TABLE ONLY tally.counter_shard REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE tally.counter_shard IS 'tallystick: a count is the sum of all rows of its key';
+
+COMMENT ON COLUMN tally.counter_shard.is_fresh IS 'no fold has seen it yet; there may be others of the same shard';
+
+CREATE TABLE tally.layout (
+    version integer NOT NULL
+);
+
+COMMENT ON TABLE tally.layout IS 'tallystick: version of the layout of this schema';
+
+CREATE TABLE tally.partition (
+    aggregate text NOT NULL,
+    relation regclass NOT NULL,
+    attached xid NOT NULL
+);
+
+COMMENT ON TABLE tally.partition IS 'tallystick: partitions that are counted; xmin of their rows in pg_inherits';
+
+CREATE VIEW tally.sales AS
+ SELECT s.key,
+    (sum(s.value))::bigint AS count
+   FROM tally.counter_shard s
+  WHERE (s.counter = ( SELECT c.id
+           FROM tally.counter c
+          WHERE (c.name = 'sales'::text)))
+  GROUP BY s.key
+ HAVING (sum(s.value) <> (0)::numeric);
+
+CREATE VIEW tally.sales__direct AS
+ SELECT (''::text COLLATE "C") AS key,
+    sum(COALESCE(d.n, (0)::bigint)) AS count
+   FROM ( SELECT count(*) AS count_1
+           FROM public.sale) d(n)
+  GROUP BY (''::text COLLATE "C")
+ HAVING (sum(COALESCE(d.n, (0)::bigint)) <> (0)::numeric);
+
+CREATE VIEW tally.totals__direct AS
+ SELECT count(*) AS n,
+    sum(sale.size) AS size
+   FROM public.sale sale;
+
+CREATE VIEW tally.totals__kept AS
+ SELECT COALESCE(r.n, (0)::bigint) AS n,
+        CASE
+            WHEN (r.a1 > 0) THEN r.a2
+            ELSE NULL::bigint
+        END AS size
+   FROM ( SELECT g.n,
+            g.a1,
+            g.a2
+           FROM ( SELECT (sum(p.n))::bigint AS n,
+                    (sum(p.a1))::bigint AS a1,
+                    (sum(p.a2))::bigint AS a2
+                   FROM ( SELECT s.n,
+                            s.a1,
+                            s.a2
+                           FROM ( SELECT totals__state.h,
+                                    totals__state.n,
+                                    totals__state.a1,
+                                    totals__state.a2
+                                   FROM tally.totals__state
+                                  WHERE (NOT (EXISTS ( SELECT
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'totals'::text) AND (reset.partition IS NULL)))))) s
+                        UNION ALL
+                         SELECT d.n,
+                            d.a1,
+                            d.a2
+                           FROM ( SELECT totals__delta.epoch,
+                                    totals__delta.xact,
+                                    totals__delta.n,
+                                    totals__delta.a1,
+                                    totals__delta.a2
+                                   FROM tally.totals__delta
+                                  WHERE (((totals__delta.xact >= COALESCE(( SELECT
+  CASE
+   WHEN ((watermark.xmin = (watermark.folder)::xid) AND (watermark.folder < pg_snapshot_xmax(pg_current_snapshot()))) THEN watermark.floor
+   ELSE NULL::xid8
+  END AS "case"
+   FROM tally.watermark
+  WHERE (watermark.aggregate = 'totals'::text)), '0'::xid8)) AND (totals__delta.xact <= '18446744073709551615'::xid8)) AND (totals__delta.epoch >= COALESCE(( SELECT max(reset.epoch) AS max
+   FROM tally.reset
+  WHERE ((reset.aggregate = 'totals'::text) AND (reset.partition IS NULL))), (0)::bigint)) AND (pg_backend_pid() <> 0))) d) p) g) r;
+
+CREATE VIEW tally.totals AS
+ SELECT totals__kept.n,
+    totals__kept.size
+   FROM tally.totals__kept
+  WHERE ((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'totals'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."totals__guard"()'::text))::oid = ('tally.totals__guard()'::regprocedure)::oid) AND (pg_backend_pid() <> 0))
+UNION ALL
+ SELECT totals__direct.n,
+    totals__direct.size
+   FROM tally.totals__direct
+  WHERE (((( SELECT aggregate.serving
+           FROM tally.aggregate
+          WHERE (aggregate.name = 'totals'::text)) = 'kept'::text) AND ((to_regprocedure('"tally"."totals__guard"()'::text))::oid = ('tally.totals__guard()'::regprocedure)::oid)) IS NOT TRUE);
+
+CREATE VIEW tally.visits AS
+ SELECT s.key,
+    (sum(s.value))::bigint AS count
+   FROM tally.counter_shard s
+  WHERE (s.counter = ( SELECT c.id
+           FROM tally.counter c
+          WHERE (c.name = 'visits'::text)))
+  GROUP BY s.key
+ HAVING (sum(s.value) <> (0)::numeric);
+
+INSERT INTO public.sale VALUES
+	(1, 1, 'item 1', 1, 0.25, 0.1),
+	(2, 2, 'item 2', 2, 0.50, 0.2),
+	(4, 4, 'item 4', 4, 1.00, 0.4),
+	(5, 5, 'item 0', 5, 1.25, 0.5),
+	(6, 6, 'item 1', 6, 1.50, 0.6),
+	(7, NULL, 'item 2', 7, 1.75, 0.7),
+	(8, 1, 'item 3', 8, 2.00, 0.8),
+	(9, 2, 'item 4', 9, 2.25, 0.9),
+	(12, 5, 'item 2', 1, 3.00, 1.2),
+	(14, NULL, 'item 4', 3, 3.50, 1.4),
+	(15, 1, 'item 0', 4, 3.75, 1.5),
+	(16, 2, 'item 1', 5, 4.00, 1.6),
+	(17, 3, 'item 2', 6, 4.25, 1.7),
+	(18, 4, 'item 3', 7, 4.50, 1.8),
+	(19, 5, 'item 4', 8, 4.75, 1.9),
+	(20, 6, 'item 0', 9, 5.00, 2),
+	(24, 3, 'item 4', 2, 6.00, 2.4),
+	(25, 4, 'item 0', 3, 6.25, 2.5),
+	(26, 5, 'item 1', 4, 6.50, 2.6),
+	(27, 6, 'item 2', 5, 6.75, 2.7),
+	(28, NULL, 'item 3', 6, 7.00, 2.8),
+	(29, 1, 'item 4', 7, 7.25, 2.9),
+	(30, 2, 'item 0', 8, 7.50, 3),
+	(31, 3, 'item 1', 9, 7.75, 3.1),
+	(34, 6, 'item 4', 1, 8.50, 3.4),
+	(35, NULL, 'item 0', 2, 8.75, 3.5),
+	(36, 1, 'item 1', 3, 9.00, 3.6),
+	(37, 2, 'item 2', 4, 9.25, 3.7),
+	(38, 3, 'item 3', 5, 9.50, 3.8),
+	(39, 4, 'item 4', 6, 9.75, 3.9),
+	(40, 5, 'item 0', 7, 10.00, 4),
+	(41, 6, 'item 1', 8, 10.25, 4.1),
+	(42, NULL, 'item 2', 9, 10.50, 4.2),
+	(45, 3, 'item 0', 1, 11.25, 4.5),
+	(46, 4, 'item 1', 2, 11.50, 4.6),
+	(47, 5, 'item 2', 3, 11.75, 4.7),
+	(48, 6, 'item 3', 4, 12.00, 4.8),
+	(49, NULL, 'item 4', 5, 12.25, 4.9),
+	(50, 1, 'item 0', 6, 12.50, 5),
+	(51, 2, 'item 1', 7, 12.75, 5.1),
+	(52, 3, 'item 2', 8, 13.00, 5.2),
+	(56, NULL, 'item 1', 1, 14.00, 5.6),
+	(57, 1, 'item 2', 2, 14.25, 5.7),
+	(58, 2, 'item 3', 3, 14.50, 5.8),
+	(59, 3, 'item 4', 4, 14.75, 5.9),
+	(60, 4, 'item 0', 5, 15.00, 6),
+	(61, 5, 'item 1', 6, 15.25, 6.1),
+	(62, 6, 'item 2', 7, 15.50, 6.2),
+	(64, 1, 'item 4', 9, 16.00, 6.4),
+	(67, 4, 'item 2', 1, 16.75, 6.7),
+	(68, 5, 'item 3', 2, 17.00, 6.8),
+	(69, 6, 'item 4', 3, 17.25, 6.9),
+	(70, NULL, 'item 0', 4, 17.50, 7),
+	(71, 1, 'item 1', 5, 17.75, 7.1),
+	(72, 2, 'item 2', 6, 18.00, 7.2),
+	(74, 4, 'item 4', 8, 18.50, 7.4),
+	(75, 5, 'item 0', 9, 18.75, 7.5),
+	(78, 1, 'item 3', 1, 19.50, 7.8),
+	(79, 2, 'item 4', 2, 19.75, 7.9),
+	(80, 3, 'item 0', 3, 20.00, 8),
+	(81, 4, 'item 1', 4, 20.25, 8.1),
+	(82, 5, 'item 2', 5, 20.50, 8.2),
+	(84, NULL, 'item 4', 7, 21.00, 8.4),
+	(85, 1, 'item 0', 8, 21.25, 8.5),
+	(86, 2, 'item 1', 9, 21.50, 8.6),
+	(89, 5, 'item 4', 1, 22.25, 8.9),
+	(90, 6, 'item 0', 2, 22.50, 9),
+	(91, NULL, 'item 1', 3, 22.75, 9.1),
+	(92, 1, 'item 2', 4, 23.00, 9.2),
+	(94, 3, 'item 4', 6, 23.50, 9.4),
+	(95, 4, 'item 0', 7, 23.75, 9.5),
+	(96, 5, 'item 1', 8, 24.00, 9.6),
+	(97, 6, 'item 2', 9, 24.25, 9.7),
+	(100, 2, 'item 0', 1, 25.00, 10),
+	(101, 3, 'item 1', 2, 25.25, 10.1),
+	(102, 4, 'item 2', 3, 25.50, 10.2),
+	(104, 6, 'item 4', 5, 26.00, 10.4),
+	(105, NULL, 'item 0', 6, 26.25, 10.5),
+	(106, 1, 'item 1', 7, 26.50, 10.6),
+	(107, 2, 'item 2', 8, 26.75, 10.7),
+	(108, 3, 'item 3', 9, 27.00, 10.8),
+	(111, 6, 'item 1', 1, 27.75, 11.1),
+	(112, NULL, 'item 2', 2, 28.00, 11.2),
+	(114, 2, 'item 4', 4, 28.50, 11.4),
+	(115, 3, 'item 0', 5, 28.75, 11.5),
+	(116, 4, 'item 1', 6, 29.00, 11.6),
+	(117, 5, 'item 2', 7, 29.25, 11.7),
+	(118, 6, 'item 3', 8, 29.50, 11.8),
+	(119, NULL, 'item 4', 9, 29.75, 11.9),
+	(122, 3, 'item 2', 1, 30.50, 12.2),
+	(3, 5, 'item 3', 3, 1.75, 0.3),
+	(13, 5, 'item 3', 2, 4.25, 1.3),
+	(23, 5, 'item 3', 1, 6.75, 2.3),
+	(53, 5, 'item 3', 9, 14.25, 5.3),
+	(63, 5, 'item 3', 8, 16.75, 6.3),
+	(73, 5, 'item 3', 7, 19.25, 7.3),
+	(83, 5, 'item 3', 6, 21.75, 8.3),
+	(93, 5, 'item 3', 5, 24.25, 9.3),
+	(103, 5, 'item 3', 4, 26.75, 10.3),
+	(124, 5, 'item 4', 3, 31.00, 12.4),
+	(125, 6, 'item 0', 4, 31.25, 12.5),
+	(126, NULL, 'item 1', 5, 31.50, 12.6),
+	(127, 1, 'item 2', 6, 31.75, 12.7),
+	(128, 2, 'item 3', 7, 32.00, 12.8),
+	(129, 3, 'item 4', 8, 32.25, 12.9),
+	(130, 4, 'item 0', 9, 32.50, 13),
+	(134, 1, 'item 4', 2, 33.50, 13.4),
+	(135, 2, 'item 0', 3, 33.75, 13.5),
+	(136, 3, 'item 1', 4, 34.00, 13.6),
+	(137, 4, 'item 2', 5, 34.25, 13.7),
+	(138, 5, 'item 3', 6, 34.50, 13.8),
+	(139, 6, 'item 4', 7, 34.75, 13.9),
+	(140, NULL, 'item 0', 8, 35.00, 14),
+	(141, 1, 'item 1', 9, 35.25, 14.1),
+	(144, 4, 'item 4', 1, 36.00, 14.4),
+	(145, 5, 'item 0', 2, 36.25, 14.5),
+	(146, 6, 'item 1', 3, 36.50, 14.6),
+	(147, NULL, 'item 2', 4, 36.75, 14.7),
+	(148, 1, 'item 3', 5, 37.00, 14.8),
+	(149, 2, 'item 4', 6, 37.25, 14.9),
+	(150, 3, 'item 0', 7, 37.50, 15),
+	(151, 4, 'item 1', 8, 37.75, 15.1),
+	(152, 5, 'item 2', 9, 38.00, 15.2),
+	(155, 1, 'item 0', 1, 38.75, 15.5),
+	(156, 2, 'item 1', 2, 39.00, 15.6),
+	(157, 3, 'item 2', 3, 39.25, 15.7),
+	(158, 4, 'item 3', 4, 39.50, 15.8),
+	(159, 5, 'item 4', 5, 39.75, 15.9),
+	(160, 6, 'item 0', 6, 40.00, 16),
+	(161, NULL, 'item 1', 7, 40.25, 16.1),
+	(162, 1, 'item 2', 8, 40.50, 16.2),
+	(166, 5, 'item 1', 1, 41.50, 16.6),
+	(167, 6, 'item 2', 2, 41.75, 16.7),
+	(168, NULL, 'item 3', 3, 42.00, 16.8),
+	(169, 1, 'item 4', 4, 42.25, 16.9),
+	(170, 2, 'item 0', 5, 42.50, 17),
+	(171, 3, 'item 1', 6, 42.75, 17.1),
+	(172, 4, 'item 2', 7, 43.00, 17.2),
+	(174, 6, 'item 4', 9, 43.50, 17.4),
+	(177, 2, 'item 2', 1, 44.25, 17.7),
+	(178, 3, 'item 3', 2, 44.50, 17.8),
+	(179, 4, 'item 4', 3, 44.75, 17.9),
+	(180, 5, 'item 0', 4, 45.00, 18),
+	(181, 6, 'item 1', 5, 45.25, 18.1),
+	(182, NULL, 'item 2', 6, 45.50, 18.2),
+	(184, 2, 'item 4', 8, 46.00, 18.4),
+	(185, 3, 'item 0', 9, 46.25, 18.5),
+	(188, 6, 'item 3', 1, 47.00, 18.8),
+	(189, NULL, 'item 4', 2, 47.25, 18.9),
+	(190, 1, 'item 0', 3, 47.50, 19),
+	(191, 2, 'item 1', 4, 47.75, 19.1),
+	(192, 3, 'item 2', 5, 48.00, 19.2),
+	(194, 5, 'item 4', 7, 48.50, 19.4),
+	(195, 6, 'item 0', 8, 48.75, 19.5),
+	(196, NULL, 'item 1', 9, 49.00, 19.6),
+	(199, 3, 'item 4', 1, 49.75, 19.9),
+	(200, 4, 'item 0', 2, 50.00, 20),
+	(231, 1, 'late', 61, 2.5, 0.001),
+	(232, 2, 'late', 60, 2.5, 0.001),
+	(234, 1, 'late', 60, 2.5, 0.001),
+	(235, 2, 'late', 61, 2.5, 0.001),
+	(236, 3, 'late', 60, 2.5, 0.001),
+	(237, 1, 'late', 61, 2.5, 0.001),
+	(238, 2, 'late', 60, 2.5, 0.001),
+	(239, 3, 'late', 61, 2.5, 0.001),
+	(240, 1, 'late', 60, 2.5, 0.001),
+	(241, 2, 'late', 61, 2.5, 0.001),
+	(242, 3, 'late', 60, 2.5, 0.001),
+	(244, 2, 'late', 60, 2.5, 0.001),
+	(245, 3, 'late', 61, 2.5, 0.001),
+	(246, 1, 'late', 60, 2.5, 0.001),
+	(123, 5, 'item 3', 2, 31.75, 12.3),
+	(133, 5, 'item 3', 1, 34.25, 13.3),
+	(163, 5, 'item 3', 9, 41.75, 16.3),
+	(173, 5, 'item 3', 8, 44.25, 17.3),
+	(183, 5, 'item 3', 7, 46.75, 18.3),
+	(193, 5, 'item 3', 6, 49.25, 19.3),
+	(247, 2, 'late', 61, 2.5, 0.001),
+	(248, 3, 'late', 60, 2.5, 0.001),
+	(249, 1, 'late', 61, 2.5, 0.001),
+	(250, 2, 'late', 60, 2.5, 0.001),
+	(113, 5, 'item 3', 3, 29.25, 11.3),
+	(233, 5, 'late', 61, 3.5, 0.001),
+	(243, 5, 'late', 61, 3.5, 0.001);
+
+INSERT INTO public.shop VALUES
+	(1, 31, 635.25),
+	(2, 32, 680.75),
+	(3, 31, 674.50),
+	(4, 31, 665.25),
+	(5, 31, 657.75),
+	(6, 31, 653.75);
+
+INSERT INTO tally.aggregate VALUES
+	('by_shop', 'grouped', 'SELECT shop, count(*) AS n, sum(price) AS total, min(size) AS least, max(size) AS most, count(DISTINCT item) AS items FROM sale WHERE size > 1 GROUP BY shop', '0517ad08427e6cd7ee5011afd4813a168c6e186aebd7d3c2220d154b168d4161', 'public.sale', NULL, NULL, NULL, NULL, 'kept', 'kept', '2026-11-28 22:27:18.3524+00'),
+	('by_item', 'grouped', 'SELECT item, count(*) AS n, avg(price) AS mean, sum(rate) AS rates FROM sale GROUP BY item', '8dd07013d83314ad8b0fb5490e88cb18c133e0cdccf6c2bc6b60240d654f6849', 'public.sale', NULL, NULL, NULL, NULL, 'kept', 'kept', '2026-11-28 22:27:18.405742+00'),
+	('totals', 'grouped', 'SELECT count(*) AS n, sum(size) AS size FROM sale', 'cdc16a800dc52255dc98383436985523f30d9058adc9cf3a7930141f782b86e6', 'public.sale', NULL, NULL, NULL, NULL, 'kept', 'kept', '2026-11-28 22:27:18.445141+00'),
+	('copied', 'grouped', 'SELECT sale.shop, count(*) AS orders, sum(sale.price) AS total 
+FROM sale GROUP BY sale.shop', 'b5f33195607cf06cafcc7feaf56dd110f72519a0450c3d781d2a21a17fb9f319', 'public.sale', 'public.shop', NULL, NULL, NULL, 'kept', 'kept', '2026-11-28 22:27:18.500801+00'),
+	('by_price', 'ordered', 'SELECT sale.shop AS shop, sale.price AS price, sale.id AS id, count(*) AS "count(*)", sum(sale.size) AS size 
+FROM sale GROUP BY sale.shop, sale.price, sale.id', '02efde682418eb7928beb3e6cc16220913b8d397556b3f9a148c34784e23abdd', 'public.sale', NULL, '[1, 1, [true, false], ["id"]]', 'tally_by_price__order', NULL, 'kept', 'kept', '2026-11-28 22:27:18.841674+00');
+
+INSERT INTO tally.by_item__delta VALUES
+	(1, '832', true, 'late', 20, 20, 50.0, 20000000000000000000000000000000000000000000000000, 20, 0.020, NULL),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'item 3', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'new', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'new', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'new', 0, 0, 1.00, 0, 0, 0.0, 0),
+	(1, '832', true, 'late', 0, 0, 1.0, 0, 0, 0.000, 0),
+	(1, '832', true, 'late', 0, 0, 1.0, 0, 0, 0.000, 0),
+	(1, '832', true, 'new', -30, -30, -48.00, -30000000000000000000000000000000000000000000000000000000000000, -30, -9.0, NULL),
+	(1, '832', true, 'item 0', -3, -3, -82.50, -3000000000000000000000000000000000000000000000000000000000000, -3, -33.0, NULL),
+	(1, '832', true, 'item 4', -3, -3, -74.25, -3000000000000000000000000000000000000000000000000000000000000, -3, -29.7, NULL),
+	(1, '832', true, 'item 2', -4, -4, -104.50, -4000000000000000000000000000000000000000000000000000000000000, -4, -41.8, NULL),
+	(1, '832', true, 'item 3', -4, -4, -117.50, -4000000000000000000000000000000000000000000000000000000000000, -4, -46.2, NULL),
+	(1, '832', true, 'item 1', -4, -4, -93.50, -4000000000000000000000000000000000000000000000000000000000000, -4, -37.4, NULL);
+
+INSERT INTO tally.by_item__state VALUES
+	(true, 'item 4', DEFAULT, 37, 37, 933.25, 37000000000000000000000000000000000000000000000000000000000000, 37, 373.3, 0),
+	(true, 'item 3', DEFAULT, 37, 37, 931.50, 37000000000000000000000000000000000000000000000000000000000000, 37, 372.6, 0),
+	(true, 'item 2', DEFAULT, 36, 36, 880.50, 36000000000000000000000000000000000000000000000000000000000000, 36, 352.2, 0),
+	(true, 'item 0', DEFAULT, 36, 36, 932.50, 36000000000000000000000000000000000000000000000000000000000000, 36, 373.0, 0),
+	(true, 'item 1', DEFAULT, 36, 36, 881.50, 36000000000000000000000000000000000000000000000000000000000000, 36, 352.6, 0),
+	(true, 'new', DEFAULT, 30, 30, 45.00, 30000000000000000000000000000000000000000000000000000000000000, 30, 9.0, 0);
+
+INSERT INTO tally.by_price__delta VALUES
+	(1, '832', true, 1, 2.5, 231, 1, 1, 61),
+	(1, '832', true, 2, 2.5, 232, 1, 1, 60),
+	(1, '832', true, 3, 2.5, 233, 1, 1, 61),
+	(1, '832', true, 1, 2.5, 234, 1, 1, 60),
+	(1, '832', true, 2, 2.5, 235, 1, 1, 61),
+	(1, '832', true, 3, 2.5, 236, 1, 1, 60),
+	(1, '832', true, 1, 2.5, 237, 1, 1, 61),
+	(1, '832', true, 2, 2.5, 238, 1, 1, 60),
+	(1, '832', true, 3, 2.5, 239, 1, 1, 61),
+	(1, '832', true, 1, 2.5, 240, 1, 1, 60),
+	(1, '832', true, 2, 2.5, 241, 1, 1, 61),
+	(1, '832', true, 3, 2.5, 242, 1, 1, 60),
+	(1, '832', true, 1, 2.5, 243, 1, 1, 61),
+	(1, '832', true, 2, 2.5, 244, 1, 1, 60),
+	(1, '832', true, 3, 2.5, 245, 1, 1, 61),
+	(1, '832', true, 1, 2.5, 246, 1, 1, 60),
+	(1, '832', true, 2, 2.5, 247, 1, 1, 61),
+	(1, '832', true, 3, 2.5, 248, 1, 1, 60),
+	(1, '832', true, 1, 2.5, 249, 1, 1, 61),
+	(1, '832', true, 2, 2.5, 250, 1, 1, 60),
+	(1, '832', true, 3, 0.75, 3, -1, -1, -3),
+	(1, '832', true, 5, 1.75, 3, 1, 1, 3),
+	(1, '832', true, 5, 4.25, 13, 1, 1, 2),
+	(1, '832', true, 6, 3.25, 13, -1, -1, -2),
+	(1, '832', true, 2, 5.75, 23, -1, -1, -1),
+	(1, '832', true, 5, 6.75, 23, 1, 1, 1),
+	(1, '832', true, 5, 8.25, 33, -1, -1, 0),
+	(1, '832', true, 5, 9.25, 33, 1, 1, 0),
+	(1, '832', true, 5, 14.25, 53, 1, 1, 9),
+	(1, '832', true, 4, 13.25, 53, -1, -1, -9),
+	(1, '832', true, 5, 16.75, 63, 1, 1, 8),
+	(1, '832', true, 5, 19.25, 73, 1, 1, 7),
+	(1, '832', true, 3, 18.25, 73, -1, -1, -7),
+	(1, '832', true, 5, 21.75, 83, 1, 1, 6),
+	(1, '832', true, 6, 20.75, 83, -1, -1, -6),
+	(1, '832', true, 2, 23.25, 93, -1, -1, -5),
+	(1, '832', true, 5, 24.25, 93, 1, 1, 5),
+	(1, '832', true, 5, 25.75, 103, -1, -1, -4),
+	(1, '832', true, 5, 26.75, 103, 1, 1, 4),
+	(1, '832', true, 5, 29.25, 113, 1, 1, 3),
+	(1, '832', true, 1, 28.25, 113, -1, -1, -3),
+	(1, '832', true, 5, 31.75, 123, 1, 1, 2),
+	(1, '832', true, 4, 30.75, 123, -1, -1, -2),
+	(1, '832', true, 5, 34.25, 133, 1, 1, 1),
+	(1, '832', true, 5, 36.75, 143, 1, 1, 0),
+	(1, '832', true, 3, 35.75, 143, -1, -1, 0),
+	(1, '832', true, 5, 41.75, 163, 1, 1, 9),
+	(1, '832', true, 2, 40.75, 163, -1, -1, -9),
+	(1, '832', true, 5, 43.25, 173, -1, -1, -8),
+	(1, '832', true, 5, 44.25, 173, 1, 1, 8),
+	(1, '832', true, 1, 45.75, 183, -1, -1, -7),
+	(1, '832', true, 5, 46.75, 183, 1, 1, 7),
+	(1, '832', true, 4, 48.25, 193, -1, -1, -6),
+	(1, '832', true, 5, 49.25, 193, 1, 1, 6),
+	(1, '832', true, 5, 2.50, 203, 1, 1, 50),
+	(1, '832', true, 6, 1.50, 203, -1, -1, -50),
+	(1, '832', true, 4, 1.50, 213, -1, -1, -50),
+	(1, '832', true, 5, 2.50, 213, 1, 1, 50),
+	(1, '832', true, 5, 2.50, 223, 1, 1, 50),
+	(1, '832', true, 2, 1.50, 223, -1, -1, -50),
+	(1, '832', true, 5, 3.5, 233, 1, 1, 61),
+	(1, '832', true, 3, 2.5, 233, -1, -1, -61),
+	(1, '832', true, 5, 3.5, 243, 1, 1, 61),
+	(1, '832', true, 1, 2.5, 243, -1, -1, -61),
+	(1, '832', true, 4, 2.75, 11, -1, -1, 0),
+	(1, '832', true, 1, 5.50, 22, -1, -1, 0),
+	(1, '832', true, 2, 11.00, 44, -1, -1, 0),
+	(1, '832', true, 6, 13.75, 55, -1, -1, 0),
+	(1, '832', true, 3, 16.50, 66, -1, -1, 0),
+	(1, '832', true, 4, 22.00, 88, -1, -1, 0),
+	(1, '832', true, 1, 24.75, 99, -1, -1, 0),
+	(1, '832', true, 5, 27.50, 110, -1, -1, 0),
+	(1, '832', true, 2, 30.25, 121, -1, -1, 0),
+	(1, '832', true, 5, 9.25, 33, -1, -1, 0),
+	(1, '832', true, 6, 33.00, 132, -1, -1, 0),
+	(1, '832', true, 4, 41.25, 165, -1, -1, 0),
+	(1, '832', true, 1, 44.00, 176, -1, -1, 0),
+	(1, '832', true, 5, 46.75, 187, -1, -1, 0),
+	(1, '832', true, 2, 49.50, 198, -1, -1, 0),
+	(1, '832', true, 4, 1.50, 201, -1, -1, -50),
+	(1, '832', true, 5, 1.50, 202, -1, -1, -50),
+	(1, '832', true, 1, 1.50, 204, -1, -1, -50),
+	(1, '832', true, 2, 1.50, 205, -1, -1, -50),
+	(1, '832', true, 3, 1.50, 206, -1, -1, -50),
+	(1, '832', true, 4, 1.50, 207, -1, -1, -50),
+	(1, '832', true, 5, 1.50, 208, -1, -1, -50),
+	(1, '832', true, 6, 1.50, 209, -1, -1, -50),
+	(1, '832', true, 1, 1.50, 210, -1, -1, -50),
+	(1, '832', true, 2, 1.50, 211, -1, -1, -50),
+	(1, '832', true, 3, 1.50, 212, -1, -1, -50),
+	(1, '832', true, 5, 1.50, 214, -1, -1, -50),
+	(1, '832', true, 6, 1.50, 215, -1, -1, -50),
+	(1, '832', true, 1, 1.50, 216, -1, -1, -50),
+	(1, '832', true, 2, 1.50, 217, -1, -1, -50),
+	(1, '832', true, 3, 1.50, 218, -1, -1, -50),
+	(1, '832', true, 4, 1.50, 219, -1, -1, -50),
+	(1, '832', true, 5, 1.50, 220, -1, -1, -50),
+	(1, '832', true, 6, 1.50, 221, -1, -1, -50),
+	(1, '832', true, 1, 1.50, 222, -1, -1, -50),
+	(1, '832', true, 3, 1.50, 224, -1, -1, -50),
+	(1, '832', true, 4, 1.50, 225, -1, -1, -50),
+	(1, '832', true, 5, 1.50, 226, -1, -1, -50),
+	(1, '832', true, 6, 1.50, 227, -1, -1, -50),
+	(1, '832', true, 1, 1.50, 228, -1, -1, -50),
+	(1, '832', true, 2, 1.50, 229, -1, -1, -50),
+	(1, '832', true, 3, 1.50, 230, -1, -1, -50),
+	(1, '832', true, 5, 36.75, 143, -1, -1, 0),
+	(1, '832', true, 5, 2.50, 203, -1, -1, -50),
+	(1, '832', true, 5, 2.50, 213, -1, -1, -50),
+	(1, '832', true, 5, 2.50, 223, -1, -1, -50);
+
+INSERT INTO tally.by_shop__delta VALUES
+	(1, '832', 1, 1, 7, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 1, 7, 7, 17.5, NULL, 60, NULL, 61, NULL, NULL),
+	(1, '832', 1, 2, 7, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 2, 7, 7, 17.5, NULL, 60, NULL, 61, NULL, NULL),
+	(1, '832', 1, 3, 6, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 3, 6, 6, 15.0, NULL, 60, NULL, 61, NULL, NULL),
+	(1, '832', 1, 3, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 3, -1, -1, -0.75, 0, NULL, 3, NULL, 3, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 1.75, 0, 3, NULL, 3, NULL, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 4.25, 0, 2, NULL, 2, NULL, NULL),
+	(1, '832', 1, 6, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 6, -1, -1, -3.25, 0, NULL, 2, NULL, 2, NULL),
+	(1, '832', 1, 4, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 4, -1, -1, -13.25, 0, NULL, 9, NULL, 9, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 14.25, 0, 9, NULL, 9, NULL, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 16.75, 0, 8, NULL, 8, NULL, NULL),
+	(1, '832', 1, NULL, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, NULL, -1, -1, -15.75, 0, NULL, 8, NULL, 8, NULL),
+	(1, '832', 1, 3, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 3, -1, -1, -18.25, 0, NULL, 7, NULL, 7, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 19.25, 0, 7, NULL, 7, NULL, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 21.75, 0, 6, NULL, 6, NULL, NULL),
+	(1, '832', 1, 6, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 6, -1, -1, -20.75, 0, NULL, 6, NULL, 6, NULL),
+	(1, '832', 1, 2, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 2, -1, -1, -23.25, 0, NULL, 5, NULL, 5, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 24.25, 0, 5, NULL, 5, NULL, NULL),
+	(1, '832', 0, 5, 0, 0, 1.00, 0, NULL, NULL, NULL, NULL, NULL),
+	(1, '832', 1, 1, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 1, -1, -1, -28.25, 0, NULL, 3, NULL, 3, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 29.25, 0, 3, NULL, 3, NULL, NULL),
+	(1, '832', 1, 4, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 4, -1, -1, -30.75, 0, NULL, 2, NULL, 2, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 31.75, 0, 2, NULL, 2, NULL, NULL),
+	(1, '832', 1, 2, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 2, -1, -1, -40.75, 0, NULL, 9, NULL, 9, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 41.75, 0, 9, NULL, 9, NULL, NULL),
+	(1, '832', 0, 5, 0, 0, 1.00, 0, NULL, NULL, NULL, NULL, NULL),
+	(1, '832', 1, 1, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 1, -1, -1, -45.75, 0, NULL, 7, NULL, 7, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 46.75, 0, 7, NULL, 7, NULL, NULL),
+	(1, '832', 1, 4, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 4, -1, -1, -48.25, 0, NULL, 6, NULL, 6, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'item 3'),
+	(1, '832', 0, 5, 1, 1, 49.25, 0, 6, NULL, 6, NULL, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 5, 1, 1, 2.50, 0, 50, NULL, 50, NULL, NULL),
+	(1, '832', 1, 6, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 6, -1, -1, -1.50, 0, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 4, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 4, -1, -1, -1.50, 0, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 5, 1, 1, 2.50, 0, 50, NULL, 50, NULL, NULL),
+	(1, '832', 1, 2, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 2, -1, -1, -1.50, 0, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 5, 1, 1, 2.50, 0, 50, NULL, 50, NULL, NULL),
+	(1, '832', 1, 3, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 3, -1, -1, -2.5, 0, NULL, 61, NULL, 61, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 5, 1, 1, 3.5, 0, 61, NULL, 61, NULL, NULL),
+	(1, '832', 1, 1, -1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 1, -1, -1, -2.5, 0, NULL, 61, NULL, 61, NULL),
+	(1, '832', 1, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'late'),
+	(1, '832', 0, 5, 1, 1, 3.5, 0, 61, NULL, 61, NULL, NULL),
+	(1, '832', 1, 1, -5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 1, -5, -5, -7.50, NULL, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 2, -4, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 2, -4, -4, -6.00, NULL, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 3, -5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 3, -5, -5, -7.50, NULL, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 4, -4, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 4, -4, -4, -6.00, NULL, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 5, -8, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 5, -8, -8, -15.00, NULL, NULL, 50, NULL, 50, NULL),
+	(1, '832', 1, 6, -4, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'new'),
+	(1, '832', 0, 6, -4, -4, -6.00, NULL, NULL, 50, NULL, 50, NULL);
+
+INSERT INTO tally.by_shop__facet1 VALUES
+	(6, 'item 2', DEFAULT, 4),
+	(1, 'item 1', DEFAULT, 4),
+	(NULL, 'item 4', DEFAULT, 5),
+	(3, 'item 3', DEFAULT, 5),
+	(3, 'item 1', DEFAULT, 4),
+	(4, 'item 0', DEFAULT, 5),
+	(5, 'item 0', DEFAULT, 5),
+	(5, 'item 2', DEFAULT, 4),
+	(2, 'item 4', DEFAULT, 5),
+	(5, 'item 3', DEFAULT, 4),
+	(4, 'item 3', DEFAULT, 5),
+	(6, 'item 0', DEFAULT, 5),
+	(1, 'item 4', DEFAULT, 4),
+	(6, 'item 4', DEFAULT, 4),
+	(NULL, 'item 2', DEFAULT, 5),
+	(2, 'item 3', DEFAULT, 4),
+	(2, 'item 1', DEFAULT, 5),
+	(1, 'item 3', DEFAULT, 4),
+	(3, 'item 2', DEFAULT, 4),
+	(5, 'item 4', DEFAULT, 4),
+	(NULL, 'item 0', DEFAULT, 4),
+	(NULL, 'item 3', DEFAULT, 3),
+	(4, 'item 1', DEFAULT, 4),
+	(3, 'item 4', DEFAULT, 4),
+	(1, 'item 2', DEFAULT, 4),
+	(5, 'item 1', DEFAULT, 3),
+	(4, 'item 2', DEFAULT, 3),
+	(2, 'item 2', DEFAULT, 4),
+	(6, 'item 3', DEFAULT, 4),
+	(4, 'item 4', DEFAULT, 4),
+	(NULL, 'item 1', DEFAULT, 4),
+	(2, 'item 0', DEFAULT, 3),
+	(3, 'item 0', DEFAULT, 4),
+	(1, 'item 0', DEFAULT, 4),
+	(6, 'item 1', DEFAULT, 4),
+	(2, 'new', DEFAULT, 5),
+	(1, 'new', DEFAULT, 5),
+	(3, 'new', DEFAULT, 5),
+	(4, 'new', DEFAULT, 5),
+	(6, 'new', DEFAULT, 5),
+	(5, 'new', DEFAULT, 5);
+
+INSERT INTO tally.by_shop__state VALUES
+	(1, DEFAULT, 25, 25, 502.50, 0, 2, 50, 6),
+	(2, DEFAULT, 26, 26, 515.00, 0, 2, 50, 6),
+	(3, DEFAULT, 26, 26, 530.75, 0, 2, 50, 6),
+	(4, DEFAULT, 26, 26, 546.50, 0, 2, 50, 6),
+	(5, DEFAULT, 25, 25, 508.50, 0, 2, 50, 6),
+	(6, DEFAULT, 26, 26, 523.75, 0, 2, 50, 6),
+	(NULL, DEFAULT, 21, 21, 532.00, 0, 2, 9, 5);
+
+INSERT INTO tally.copied__delta VALUES
+	(1, '832', 3, 6, 6, 15.0, NULL),
+	(1, '832', 1, 7, 7, 17.5, NULL),
+	(1, '832', 2, 7, 7, 17.5, NULL),
+	(1, '832', 3, -1, -1, -0.75, 0),
+	(1, '832', 5, 1, 1, 1.75, 0),
+	(1, '832', 5, 1, 1, 4.25, 0),
+	(1, '832', 6, -1, -1, -3.25, 0),
+	(1, '832', 5, 1, 1, 6.75, 0),
+	(1, '832', 2, -1, -1, -5.75, 0),
+	(1, '832', 5, 0, 0, 1.00, 0),
+	(1, '832', 5, 1, 1, 14.25, 0),
+	(1, '832', 4, -1, -1, -13.25, 0),
+	(1, '832', 5, 1, 1, 16.75, 0),
+	(1, '832', NULL, -1, -1, -15.75, 0),
+	(1, '832', 3, -1, -1, -18.25, 0),
+	(1, '832', 5, 1, 1, 19.25, 0),
+	(1, '832', 5, 1, 1, 21.75, 0),
+	(1, '832', 6, -1, -1, -20.75, 0),
+	(1, '832', 5, 1, 1, 24.25, 0),
+	(1, '832', 2, -1, -1, -23.25, 0),
+	(1, '832', 5, 0, 0, 1.00, 0),
+	(1, '832', 5, 1, 1, 29.25, 0),
+	(1, '832', 1, -1, -1, -28.25, 0),
+	(1, '832', 5, 1, 1, 31.75, 0),
+	(1, '832', 4, -1, -1, -30.75, 0),
+	(1, '832', 5, 1, 1, 34.25, 0),
+	(1, '832', NULL, -1, -1, -33.25, 0),
+	(1, '832', 3, -1, -1, -35.75, 0),
+	(1, '832', 5, 1, 1, 36.75, 0),
+	(1, '832', 5, 1, 1, 41.75, 0),
+	(1, '832', 2, -1, -1, -40.75, 0),
+	(1, '832', 5, 0, 0, 1.00, 0),
+	(1, '832', 5, 1, 1, 46.75, 0),
+	(1, '832', 1, -1, -1, -45.75, 0),
+	(1, '832', 5, 1, 1, 49.25, 0),
+	(1, '832', 4, -1, -1, -48.25, 0),
+	(1, '832', 5, 1, 1, 2.50, 0),
+	(1, '832', 6, -1, -1, -1.50, 0),
+	(1, '832', 5, 1, 1, 2.50, 0),
+	(1, '832', 4, -1, -1, -1.50, 0),
+	(1, '832', 5, 1, 1, 2.50, 0),
+	(1, '832', 2, -1, -1, -1.50, 0),
+	(1, '832', 3, -1, -1, -2.5, 0),
+	(1, '832', 5, 1, 1, 3.5, 0),
+	(1, '832', 5, 1, 1, 3.5, 0),
+	(1, '832', 1, -1, -1, -2.5, 0),
+	(1, '832', NULL, -2, -2, -57.75, NULL),
+	(1, '832', 4, -7, -7, -72.00, NULL),
+	(1, '832', 3, -6, -6, -24.00, NULL),
+	(1, '832', 1, -8, -8, -81.75, NULL),
+	(1, '832', 5, -12, -12, -135.25, NULL),
+	(1, '832', 2, -7, -7, -96.75, NULL),
+	(1, '832', 6, -6, -6, -52.75, NULL);
+
+INSERT INTO tally.copied__state VALUES
+	(NULL, DEFAULT, 25, 25, 637.00, 0),
+	(3, DEFAULT, 31, 31, 674.50, 0),
+	(5, DEFAULT, 31, 31, 657.75, 0),
+	(4, DEFAULT, 31, 31, 665.25, 0),
+	(6, DEFAULT, 31, 31, 653.75, 0),
+	(2, DEFAULT, 32, 32, 680.75, 0),
+	(1, DEFAULT, 31, 31, 635.25, 0);
+
+INSERT INTO tally.counter OVERRIDING SYSTEM VALUE VALUES
+	(1, 'visits', false, 4, '{}', NULL, '0a0baf21eaf8ed319ec4dbe2dc2c97efcd6d2f4151eaa1faf3fdb8aee37d7112', false, 0, '2026-11-28 22:27:18.864664+00'),
+	(2, 'sales', false, 16, '{}', 'SELECT count(*) AS count_1 
+FROM sale', '4da68da4765a7ec310499f13555606d7765b21ead5c1530b17dfeceee0608342', false, 1, '2026-11-28 22:27:18.878842+00');
+
+INSERT INTO tally.counter_shard VALUES
+	(2, '', 4, 13, false),
+	(2, '', 0, 13, false),
+	(2, '', 14, 12, false),
+	(2, '', 3, 13, false),
+	(2, '', 13, 12, false),
+	(2, '', 10, 12, false),
+	(2, '', 9, 12, false),
+	(2, '', 7, 13, false),
+	(2, '', 1, 13, false),
+	(2, '', 5, 13, false),
+	(2, '', 2, 13, false),
+	(2, '', 15, 12, false),
+	(2, '', 6, 13, false),
+	(2, '', 12, 12, false),
+	(2, '', 11, 12, false),
+	(2, '', 8, 12, false),
+	(1, 'b', 2, 4, true),
+	(1, 'a', 2, 8, true);
+
+INSERT INTO tally.layout VALUES
+	(3);
+
+INSERT INTO tally.totals__delta VALUES
+	(1, '832', 20, 20, 1210),
+	(1, '832', -48, -48, -1500);
+
+INSERT INTO tally.totals__state VALUES
+	(DEFAULT, 212, 212, 2313);
+
+INSERT INTO tally.watermark VALUES
+	('totals', '827', '827', 15, NULL),
+	('copied', '828', '828', 15, NULL),
+	('by_price', '830', '830', 15, '{17169}'),
+	('by_shop', '825', '825', 15, NULL),
+	('by_item', '826', '826', 15, NULL);
+
+SELECT pg_catalog.setval('tally.copied__mirror_id_seq', 13, true);
+
+SELECT pg_catalog.setval('tally.counter_id_seq', 2, true);
+
+SELECT pg_catalog.setval('tally.epoch', 1, true);
+
+ALTER TABLE ONLY public.sale
+    ADD CONSTRAINT sale_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.shop
+    ADD CONSTRAINT shop_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY tally.aggregate
+    ADD CONSTRAINT aggregate_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY tally.copied__mirror
+    ADD CONSTRAINT copied__mirror_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY tally.counter
+    ADD CONSTRAINT counter_name_key UNIQUE (name);
+
+ALTER TABLE ONLY tally.counter
+    ADD CONSTRAINT counter_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY tally.counter_set
+    ADD CONSTRAINT counter_set_pkey PRIMARY KEY (counter, key);
+
+ALTER TABLE ONLY tally.partition
+    ADD CONSTRAINT partition_pkey PRIMARY KEY (aggregate, relation);
+
+ALTER TABLE ONLY tally.reset
+    ADD CONSTRAINT reset_pkey PRIMARY KEY (aggregate, epoch);
+
+ALTER TABLE ONLY tally.watermark
+    ADD CONSTRAINT watermark_pkey PRIMARY KEY (aggregate);
+
+CREATE INDEX tally_by_price__order ON public.sale USING btree (shop, price DESC, id);
+
+COMMENT ON INDEX public.tally_by_price__order IS 'tallystick: built for schema "tally", goes with the last ordered aggregate that walks along it';
+
+CREATE INDEX by_item__delta_k1_xact_idx ON tally.by_item__delta USING btree (k1, xact) WHERE narrow;
+
+CREATE INDEX by_item__delta_xact_idx ON tally.by_item__delta USING btree (xact) WHERE (NOT narrow);
+
+CREATE INDEX by_item__state_coalesce_k1_idx ON tally.by_item__state USING btree (COALESCE(n, (0)::bigint) DESC NULLS LAST, k1) WHERE narrow;
+
+CREATE INDEX by_item__state_h_idx ON tally.by_item__state USING btree (h);
+
+CREATE INDEX by_item__state_k1_idx ON tally.by_item__state USING btree (k1) WHERE narrow;
+
+CREATE INDEX by_item__state_narrow_idx ON tally.by_item__state USING btree (narrow) WHERE (NOT narrow);
+
+CREATE UNIQUE INDEX by_price__bucket_level_k1_k2_k3_idx ON tally.by_price__bucket USING btree (level, k1, k2 DESC, k3);
+
+CREATE INDEX by_price__delta_hash_record_extended_xact_idx ON tally.by_price__delta USING btree (hash_record_extended(ROW(k1), (0)::bigint), xact);
+
+CREATE INDEX by_shop__delta_k1_xact_idx ON tally.by_shop__delta USING btree (k1, xact);
+
+CREATE INDEX by_shop__facet1_h_idx ON tally.by_shop__facet1 USING btree (h);
+
+CREATE INDEX by_shop__state_coalesce_k1_idx ON tally.by_shop__state USING btree (COALESCE(n, (0)::bigint) DESC NULLS LAST, k1);
+
+CREATE INDEX by_shop__state_coalesce_k1_idx1 ON tally.by_shop__state USING btree (COALESCE(c1, (0)::bigint) DESC NULLS LAST, k1);
+
+CREATE INDEX by_shop__state_h_idx ON tally.by_shop__state USING btree (h);
+
+CREATE INDEX by_shop__state_k1_idx ON tally.by_shop__state USING btree (k1);
+
+CREATE INDEX by_shop__state_m1_k1_idx ON tally.by_shop__state USING btree (m1 DESC NULLS LAST, k1);
+
+CREATE INDEX by_shop__state_m2_k1_idx ON tally.by_shop__state USING btree (m2 DESC NULLS LAST, k1);
+
+CREATE INDEX copied__delta_k1_xact_idx ON tally.copied__delta USING btree (k1, xact);
+
+CREATE INDEX copied__state_coalesce_k1_idx ON tally.copied__state USING btree (COALESCE(n, (0)::bigint) DESC NULLS LAST, k1);
+
+CREATE INDEX copied__state_h_idx ON tally.copied__state USING btree (h);
+
+CREATE INDEX copied__state_k1_idx ON tally.copied__state USING btree (k1);
+
+CREATE INDEX counter_shard_counter_key_idx ON tally.counter_shard USING btree (counter, key) WHERE is_fresh;
+
+CREATE INDEX counter_shard_counter_key_shard_idx ON tally.counter_shard USING btree (counter, key, shard);
+
+CREATE INDEX totals__delta_xact_idx ON tally.totals__delta USING btree (xact);
+
+CREATE INDEX totals__state_h_idx ON tally.totals__state USING btree (h);
+
+CREATE TRIGGER tally_by_item__delete AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION tally.by_item__delete();
+
+CREATE TRIGGER tally_by_item__delete_row AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.by_item__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_by_item__delete_row;
+
+CREATE TRIGGER tally_by_item__insert AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT EXECUTE FUNCTION tally.by_item__insert();
+
+CREATE TRIGGER tally_by_item__insert_row AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.by_item__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_by_item__insert_row;
+
+CREATE TRIGGER tally_by_item__truncate AFTER TRUNCATE ON public.sale FOR EACH STATEMENT EXECUTE FUNCTION tally.by_item__truncate();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_by_item__truncate;
+
+CREATE TRIGGER tally_by_item__update AFTER UPDATE ON public.sale FOR EACH ROW WHEN (record_image_ne(ROW(old.item, old.price, old.rate), ROW(new.item, new.price, new.rate))) EXECUTE FUNCTION tally.by_item__change();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_by_item__update;
+
+CREATE TRIGGER tally_by_price__delete AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION tally.by_price__delete();
+
+CREATE TRIGGER tally_by_price__delete_row AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.by_price__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_by_price__delete_row;
+
+CREATE TRIGGER tally_by_price__insert AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT EXECUTE FUNCTION tally.by_price__insert();
+
+CREATE TRIGGER tally_by_price__insert_row AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.by_price__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_by_price__insert_row;
+
+CREATE TRIGGER tally_by_price__truncate AFTER TRUNCATE ON public.sale FOR EACH STATEMENT EXECUTE FUNCTION tally.by_price__truncate();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_by_price__truncate;
+
+CREATE TRIGGER tally_by_price__update AFTER UPDATE ON public.sale FOR EACH ROW WHEN (record_image_ne(ROW(old.id, old.shop, old.size, old.price), ROW(new.id, new.shop, new.size, new.price))) EXECUTE FUNCTION tally.by_price__change();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_by_price__update;
+
+CREATE TRIGGER tally_by_shop__delete AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION tally.by_shop__delete();
+
+CREATE TRIGGER tally_by_shop__delete_row AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.by_shop__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_by_shop__delete_row;
+
+CREATE TRIGGER tally_by_shop__insert AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT EXECUTE FUNCTION tally.by_shop__insert();
+
+CREATE TRIGGER tally_by_shop__insert_row AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.by_shop__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_by_shop__insert_row;
+
+CREATE TRIGGER tally_by_shop__truncate AFTER TRUNCATE ON public.sale FOR EACH STATEMENT EXECUTE FUNCTION tally.by_shop__truncate();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_by_shop__truncate;
+
+CREATE TRIGGER tally_by_shop__update AFTER UPDATE ON public.sale FOR EACH ROW WHEN (record_image_ne(ROW(old.shop, old.item, old.size, old.price), ROW(new.shop, new.item, new.size, new.price))) EXECUTE FUNCTION tally.by_shop__change();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_by_shop__update;
+
+CREATE TRIGGER tally_copied__delete AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION tally.copied__delete();
+
+CREATE TRIGGER tally_copied__delete_row AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.copied__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_copied__delete_row;
+
+CREATE TRIGGER tally_copied__insert AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT EXECUTE FUNCTION tally.copied__insert();
+
+CREATE TRIGGER tally_copied__insert_row AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.copied__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_copied__insert_row;
+
+CREATE TRIGGER tally_copied__truncate AFTER TRUNCATE ON public.sale FOR EACH STATEMENT EXECUTE FUNCTION tally.copied__truncate();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_copied__truncate;
+
+CREATE TRIGGER tally_copied__update AFTER UPDATE ON public.sale FOR EACH ROW WHEN (record_image_ne(ROW(old.shop, old.price), ROW(new.shop, new.price))) EXECUTE FUNCTION tally.copied__change();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_copied__update;
+
+CREATE TRIGGER tally_totals__delete AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH STATEMENT EXECUTE FUNCTION tally.totals__delete();
+
+CREATE TRIGGER tally_totals__delete_row AFTER DELETE ON public.sale REFERENCING OLD TABLE AS oldtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.totals__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_totals__delete_row;
+
+CREATE TRIGGER tally_totals__insert AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH STATEMENT EXECUTE FUNCTION tally.totals__insert();
+
+CREATE TRIGGER tally_totals__insert_row AFTER INSERT ON public.sale REFERENCING NEW TABLE AS newtab FOR EACH ROW WHEN ((current_setting('session_replication_role'::text) = 'replica'::text)) EXECUTE FUNCTION tally.totals__change();
+
+ALTER TABLE public.sale ENABLE REPLICA TRIGGER tally_totals__insert_row;
+
+CREATE TRIGGER tally_totals__truncate AFTER TRUNCATE ON public.sale FOR EACH STATEMENT EXECUTE FUNCTION tally.totals__truncate();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_totals__truncate;
+
+CREATE TRIGGER tally_totals__update AFTER UPDATE ON public.sale FOR EACH ROW WHEN (record_image_ne(ROW(old.size), ROW(new.size))) EXECUTE FUNCTION tally.totals__change();
+
+ALTER TABLE public.sale ENABLE ALWAYS TRIGGER tally_totals__update;
+
+ALTER TABLE ONLY public.sale
+    ADD CONSTRAINT sale_shop_fkey FOREIGN KEY (shop) REFERENCES public.shop(id);
+
+REVOKE ALL ON FUNCTION tally.below(source regclass) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__fold(OUT deltas bigint, OUT groups bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__refill() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__row(source_row public.sale) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__source() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__guard() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__rebuild() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_item__truncate() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__check() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__cut(integer, numeric, bigint, integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__fold(OUT deltas bigint, OUT groups bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__refill() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__row(source_row public.sale) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__source() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__guard() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__join(integer, numeric, bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__nth(integer, bigint, OUT r1 numeric, OUT r2 bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__rank(integer, numeric, bigint, OUT r1 bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__rebuild() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__same_files() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__totals(integer, numeric, bigint, OUT r1 bigint, OUT r2 bigint, OUT r3 bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price__truncate() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_at(of_shop integer, at_offset bigint, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_count(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_count_many(of_shop integer[], lower_price numeric[], lower_id bigint[], upper_price numeric[], upper_id bigint[], range_bounds text[], from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_max(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_min(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_namespaces(from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_page(of_shop integer, page_limit bigint, page_after text, in_order text, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_percentile(of_shop integer, p double precision, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_rank(of_shop integer, at_price numeric, at_id bigint, in_order text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_rank_of(of_id bigint, in_order text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_sum_size(of_shop integer, lower_price numeric, lower_id bigint, upper_price numeric, upper_id bigint, range_bounds text, from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_price_sum_size_many(of_shop integer[], lower_price numeric[], lower_id bigint[], upper_price numeric[], upper_id bigint[], range_bounds text[], from_source boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__fold(OUT deltas bigint, OUT groups bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__refill() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__row(source_row public.sale) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__source() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__guard() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__rebuild() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.by_shop__truncate() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__refill() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__row(source_row public.sale) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__source() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__guard() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__copy(after bigint, most integer, OUT last bigint, OUT done bigint, OUT locked bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__fold(OUT deltas bigint, OUT groups bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__note(skip_existing boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__rebuild() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.copied__truncate() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_add(of_counter text, of_key text, n numeric) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_add_many(of_counter text, of_keys text[], numbers numeric[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_checked(of_counter text, of_key text, n numeric, OUT id bigint, OUT shards integer, OUT is_numeric boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_estimate(of_counter text, of_key text, shards_read integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_fold(of_counter text, after text, keys integer, OUT folded bigint, OUT before bigint, OUT behind bigint, OUT last text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_held(of_id bigint, of_key text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_rebalance(of_counter text, of_key text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_set(of_counter text, of_key text, n numeric) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.counter_spread(of_id bigint, of_key text, total numeric, shards integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__fold(OUT deltas bigint, OUT groups bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__refill() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__row(source_row public.sale) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__source() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__guard() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__rebuild() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tally.totals__truncate() FROM PUBLIC;
