@@ -50,6 +50,12 @@ BY_SHOP: LiteralString = """
 SELECT shop, count(*), sum(price), min(size), max(size), count(DISTINCT item) FROM sale WHERE size > 1
 GROUP BY shop ORDER BY shop
 """
+OWNED: LiteralString = """
+SELECT CASE relkind WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END || oid::regclass FROM pg_class
+WHERE relkind IN ('r', 'v') AND relnamespace IN ('tally'::regnamespace, 'public'::regnamespace)
+UNION ALL SELECT 'SEQUENCE tally.epoch'
+UNION ALL SELECT 'FUNCTION ' || oid::regprocedure FROM pg_proc WHERE pronamespace = 'tally'::regnamespace
+"""
 
 
 class Stopped(Exception):
@@ -159,15 +165,19 @@ def test_reads_are_exact_at_every_step_of_an_upgrade_that_is_stopped_at_each(
 
 
 def test_views_and_rights_of_others_stay(
-    app: Connection, connect: Connect, engine: Engine, layout: int, make_role: Callable[[], str]
+    app: Connection, connect: Connect, database: URL, engine: Engine, layout: int, make_role: Callable[[], str]
 ) -> None:
     role = make_role()
     reads = "EXECUTE ON FUNCTION tally.by_price_count TO" if layout >= 3 else "SELECT ON tally.totals TO"
-    for grant in ("USAGE ON SCHEMA tally TO", "SELECT ON tally.by_shop, report TO", reads):
+    views = "SELECT ON tally.by_shop, tally.by_shop__front, tally.by_shop__rest, report TO"
+    for grant in ("USAGE ON SCHEMA tally TO", views, reads):
         app.execute(f"GRANT {grant} {role}".encode())
     installed(layout).upgrade(engine)
     reader = connect(role=role)
     assert reader.execute("TABLE tally.by_shop ORDER BY shop").fetchall() == app.execute(BY_SHOP).fetchall()
+    top = installed(layout)["by_shop"].top("n", 7)
+    with create_engine(database.set(username=role), poolclass=NullPool).connect() as of_reader:
+        assert sorted(of_reader.execute(top).all(), key=str) == sorted(app.execute(BY_SHOP).fetchall(), key=str)
     counted = "SELECT count(*) FROM sale WHERE size > 1"
     assert reader.execute("SELECT sum(n) FROM report").fetchall() == app.execute(counted).fetchall()
     if layout >= 3:
@@ -269,3 +279,20 @@ def test_an_aggregate_whose_source_is_gone_is_left_to_be_uninstalled(
     assert gone <= found
     tally.uninstall(engine, only=[each.name for each in tally.kept()])
     assert app.execute("SELECT count(*) FROM tally.aggregate").fetchone() == (0,)
+
+
+def test_what_is_made_belongs_to_who_installed(
+    app: Connection, engine: Engine, layout: int, make_role: Callable[[], str]
+) -> None:
+    """A superuser upgrades: the views that stay must be able to read what is made."""
+    role = make_role()
+    for grant in ("GRANT CREATE, USAGE ON SCHEMA public, tally TO", "ALTER SCHEMA tally OWNER TO"):
+        app.execute(f"{grant} {role}".encode())
+    for (name,) in app.execute(OWNED).fetchall():
+        app.execute(f"ALTER {name} OWNER TO {role}".encode())
+    tally = installed(layout)
+    tally.upgrade(engine)
+    owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'tally'::regnamespace"
+    assert app.execute(owners.encode()).fetchall() == [(role,)]
+    tally.backfill(engine)
+    assert not wrong(app, tally)

@@ -36,7 +36,7 @@ from tallystick.compiler.repairing import repair_statements
 from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.tables import additive_definitions, delta_table, table, unlogged
 from tallystick.compiler.text import Statement, canonical, comma, fill
-from tallystick.compiler.views import view_statements
+from tallystick.compiler.views import resting_views, view_statements
 from tallystick.declare.sqltext import Shape
 
 
@@ -82,12 +82,7 @@ def resting_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) ->
     It needs the functions of the installation, and none of its tables.
     """
     layout = Layout.of(name, schema, shape, snapshot)
-    columns = comma(Identifier(column) for column in shape.columns)
-    view = fill(
-        "CREATE VIEW {view} AS\nSELECT {columns} FROM {direct}",
-        view=layout.own(name), columns=columns, direct=layout.object("direct"),
-    )  # fmt: skip
-    return [_direct(layout), Statement("what readers use: the source", view)]
+    return [_direct(layout), *resting_views(layout)]
 
 
 def _direct(layout: Layout) -> Statement:

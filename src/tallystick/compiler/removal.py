@@ -93,9 +93,7 @@ def removal_statements(
         triggers: each with its table as PostgreSQL prints it.
     """
     reads = read_names(name, shape, ordering) if ordering is not None else []
-    yield from _removal(
-        name, schema, shape, triggers, reads, [name, *(internal_name(name, view) for view in (*OF_BUILDING, *VIEWS))]
-    )
+    yield from _removal(name, schema, shape, triggers, reads, _views(name))
     for own in ("reset", "watermark", "partition", "audit"):
         yield Statement(
             f"its rows in {own}",
@@ -104,19 +102,24 @@ def removal_statements(
 
 
 def resting_statements(
-    name: str, schema: str, shape: Shape, triggers: Sequence[tuple[str, str]]
+    name: str, schema: str, shape: Shape, triggers: Sequence[tuple[str, str]], *, has_source: bool
 ) -> Iterator[Statement]:
-    """Drop everything but what readers name: the view, the direct one, and functions, which need nothing else by now.
+    """Drop everything but what readers name: views and functions, which need nothing else by now.
 
     Args:
         triggers: each with its table as PostgreSQL prints it.
+        has_source: without it there is nothing that views could answer from, and they go too.
     """
-    yield from _removal(name, schema, shape, triggers, [], inner_views(name))
+    yield from _removal(name, schema, shape, triggers, [], inner_views(name) if has_source else _views(name))
 
 
 def inner_views(name: str) -> list[str]:
     """The views that no reader is told of."""
-    return [internal_name(name, view) for view in (*OF_BUILDING, *VIEWS) if view != "direct"]
+    return [internal_name(name, view) for view in (*OF_BUILDING, "kept", "settled", "changed")]
+
+
+def _views(name: str) -> list[str]:
+    return [name, *(internal_name(name, view) for view in (*OF_BUILDING, *VIEWS))]
 
 
 def _removal(

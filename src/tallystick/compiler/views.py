@@ -47,6 +47,17 @@ def view_statements(layout: Layout) -> Iterator[Statement]:
     yield _view("what readers use: the half that the switch names", view, _union(layout, both))
 
 
+def resting_views(layout: Layout) -> Iterator[Statement]:
+    """Those of them that readers name, while nothing is kept: `x`, and for `.top()` also `x__front` and `x__rest`."""
+    columns = comma(Identifier(name) for name in layout.shape.columns)
+    source = fill("SELECT {columns} FROM {direct}", columns=columns, direct=layout.object("direct"))
+    if layout.keys:
+        nothing = fill("{source} WHERE false", source=source)
+        yield _view("no group is settled", layout.object("front"), nothing)
+        yield _view("all groups, from the source", layout.object("rest"), source)
+    yield _view("what readers use: the source", layout.own(layout.name), source)
+
+
 def _view(purpose: str, name: Identifier, query: Composable) -> Statement:
     return Statement(purpose, fill("CREATE VIEW {name} AS\n{query}", name=name, query=query))
 

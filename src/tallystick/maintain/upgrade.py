@@ -6,8 +6,9 @@ An upgrade is an uninstall that leaves the readers on the source, and an install
 2. The installation's own tables, which nothing needs any more, are made anew; counters keep theirs.
 3. Each aggregate is installed again under the names that readers know, and serves from its source until a backfill.
 
-Every step is a transaction of its own, and asks first whether it has been done: an upgrade that was stopped goes on
-where it was, and two at once share the work. What would be refused is refused before anything is changed.
+Every step is a transaction of its own with the rights of the role that installed, and asks first whether it has been
+done: an upgrade that was stopped goes on where it was, and two at once share the work. What would be refused is refused
+before anything is changed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ from tallystick.store.aggregates import LAYOUT_VERSION
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.layouts import Recorded
 from tallystick.store.locks import briefly, lock_installation, take_against_everyone, take_against_writers
+
+OF_READERS = ("front", "rest")
+"""Views beside the aggregate's own that readers name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ def _replace_functions(engine: Engine, schema: str) -> None:
     with transaction(engine) as cursor:
         lock_installation(cursor, schema)
         if aggregates.layout_version(cursor, schema) != LAYOUT_VERSION:
+            layouts.act_as_owner(cursor, schema, "layout")
             layouts.replace_functions(cursor, schema)
 
 
@@ -158,6 +163,7 @@ def _rest(engine: Engine, schema: str, found: Recorded, aggregate: Kept | None =
         lock_installation(cursor, schema)
         if aggregates.layout_version(cursor, schema) == LAYOUT_VERSION:
             return  # another upgrade was faster
+        layouts.act_as_owner(cursor, schema, name)
         public = _resting(cursor, aggregate) if aggregate is not None else []
         shape = shape_of(name, found.definition)
         own = [catalog.qualified(schema, table) for table in table_names(name, shape)]
@@ -169,7 +175,7 @@ def _rest(engine: Engine, schema: str, found: Recorded, aggregate: Kept | None =
         with briefly(cursor, catalog.qualified(schema, name)):
             for statement in public:
                 run_step(cursor, name, statement.replacing())
-            for statement in resting_statements(name, schema, shape, triggers):
+            for statement in resting_statements(name, schema, shape, triggers, has_source=aggregate is not None):
                 run_step(cursor, name, statement)
 
 
@@ -185,6 +191,7 @@ def _remake_tables(engine: Engine, schema: str, before: int) -> None:
         lock_installation(cursor, schema)
         if aggregates.layout_version(cursor, schema) == LAYOUT_VERSION:
             return
+        layouts.act_as_owner(cursor, schema, "layout")
         with briefly(cursor, catalog.qualified(schema, "aggregate")):
             layouts.remake_tables(cursor, schema)
         events.record(cursor, schema, "upgrade", layout=LAYOUT_VERSION, before=before)
@@ -197,17 +204,19 @@ def _install(engine: Engine, schema: str, aggregate: Kept) -> None:
         lock_installation(cursor, schema)
         if not layouts.is_at_rest(cursor, schema, name):
             return
+        layouts.act_as_owner(cursor, schema, name)
         planned = compiled_for(cursor, aggregate)
-        known = [Identifier(schema, name), Identifier(schema, internal_name(name, "direct"))]
+        direct = Identifier(schema, internal_name(name, "direct"))
+        views = [Identifier(schema, view) for view in (name, *(internal_name(name, each) for each in OF_READERS))]
         table = Identifier(schema, "aggregate")
         cursor.execute(fill("DELETE FROM {t} WHERE name = {n}", t=table, n=literal(name)))
         for statement in planned.before_lock:
-            if statement.creates not in known:
+            if statement.creates not in [direct, *views]:
                 run_step(cursor, name, statement.replacing())
         take_against_writers(cursor, planned.source)
         with briefly(cursor, catalog.qualified(schema, name)):
             for statement in planned.before_lock:
-                if statement.creates == known[0]:
+                if statement.creates in views:
                     run_step(cursor, name, statement.replacing())
         for statement in planned.after_lock:
             run_step(cursor, name, statement)

@@ -47,6 +47,13 @@ def recorded(cursor: Cursor, schema: str) -> list[Recorded]:
     return [Recorded(*row) for row in rows]
 
 
+def act_as_owner(cursor: Cursor, schema: str, relation: str) -> None:
+    """For the rest of the transaction, be the owner of a relation, with whose rights what belongs to it works."""
+    query = "SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
+    for (owner,) in cursor.execute(query, (catalog.qualified(schema, relation),)).fetchall():
+        cursor.execute(fill("SET LOCAL ROLE {r}", r=Identifier(owner)))
+
+
 def is_at_rest(cursor: Cursor, schema: str, name: str) -> bool:
     """Whether nothing of an aggregate is there but what readers name: it answers from its source."""
     return not catalog.relation_exists(cursor, catalog.qualified(schema, internal_name(name, "delta")))
