@@ -248,7 +248,11 @@ def test_commands_name_the_upgrade(
 ) -> None:
     monkeypatch.setenv("TALLY_DSN", database.render_as_string(hide_password=False))
     app = f"tests.upgrade.applications:layout{layout}"
-    for command in (["doctor"], ["status"], ["backfill"], ["plan", "--app", app], ["install", "--app", app]):
+    told = ran(capsys, "doctor", "--json")
+    what = f"has layout {layout}, this version works with {LAYOUT_VERSION}"
+    finding = {"level": "error", "subject": "tally", "what": what, "remedy": "tally upgrade"}
+    assert (told.code, told.json["findings"]) == (1, [finding])
+    for command in (["status"], ["backfill"], ["plan", "--app", app], ["install", "--app", app]):
         told = ran(capsys, *command)
         assert told.code == 1
         assert f"layout {layout}, this version works with {LAYOUT_VERSION}.\nRun: tally upgrade" in told.err

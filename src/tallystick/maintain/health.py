@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from tallystick.maintain.doctor import LONG_BACKLOG, Finding
+from tallystick.maintain.checks.finding import LONG_BACKLOG, Finding
 from tallystick.maintain.status import AggregateStatus
 from tallystick.store import events, schedules, workers
 from tallystick.store.connection import transaction

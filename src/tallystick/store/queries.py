@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+PACKAGE_VERSION = version("tallystick")
+
 
 @cache
 def named(name: str) -> SQL:
-    """A query of `catalog.sql`, with psycopg's `%(name)s` parameters."""
-    text = files("tallystick.store").joinpath("sql/catalog.sql").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    """A query of `catalog.sql` or `health.sql`, with psycopg's `%(name)s` parameters."""
+    sections: dict[str, str] = {}
+    for file in ("catalog.sql", "health.sql"):
+        text = files("tallystick.store").joinpath("sql", file).read_text(encoding="utf-8")
+        sections |= re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, flags=re.MULTILINE | re.DOTALL)
     return SQL(sections[name])
 
 
@@ -48,5 +53,6 @@ def _script(schema: str, *names: str) -> Composed:
     return SQL("\n".join(parts)).format(
         schema=Identifier(schema),
         schema_name=Literal(Identifier(schema).as_string(None)),
+        package=Literal(PACKAGE_VERSION),
         epoch_name=Literal(Identifier(schema, "epoch").as_string(None)),
     )

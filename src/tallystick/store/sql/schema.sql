@@ -10,10 +10,11 @@ END
 $do$;
 
 CREATE TABLE {schema}.layout (
-    version integer NOT NULL
+    version integer NOT NULL,
+    tallystick text NOT NULL
 );
-COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema';
-INSERT INTO {schema}.layout (version) VALUES (4);
+COMMENT ON TABLE {schema}.layout IS 'tallystick: version of the layout of this schema, and of the package that made it';
+INSERT INTO {schema}.layout (version, tallystick) VALUES (4, {package});
 
 CREATE TABLE {schema}.aggregate (
     name text PRIMARY KEY,

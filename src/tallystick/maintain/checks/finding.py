@@ -1,0 +1,21 @@
+"""What a check tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LONG_BACKLOG = 100_000
+"""Rows that wait to be folded, from which on reads are slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding; `remedy` is the next command.
+
+    `level` is "error" (answers are or may become wrong, or slow until somebody acts) or "advice".
+    """
+
+    level: str
+    subject: str
+    what: str
+    remedy: str
