@@ -300,3 +300,22 @@ def test_what_is_made_belongs_to_who_installed(
     assert app.execute(owners.encode()).fetchall() == [(role,)]
     tally.backfill(engine)
     assert not wrong(app, tally)
+
+
+def test_doctor_tells_of_an_upgrade_that_was_stopped(engine: Engine, layout: int) -> None:
+    tally, waiting = installed(layout), set[str]()
+
+    def stop_before_the_second(text: str) -> None:
+        name, _, step = text.partition(": ")
+        if step == "installed again":
+            waiting.add(name)
+            if len(waiting) == 2:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        tally.upgrade(engine, told=stop_before_the_second)
+    done = min(waiting)
+    found = {each.subject: each.remedy for each in tally.doctor(engine) if each.level == "error"}
+    assert found == {each.name: "tally upgrade" for each in tally.kept() if each.name != done}
+    assert done not in tally.upgrade(engine).aggregates
+    assert [each for each in tally.doctor(engine) if each.level == "error"] == []

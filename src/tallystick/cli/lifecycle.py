@@ -15,9 +15,9 @@ from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
 from tallystick.maintain import counters, folding, partitions
+from tallystick.maintain import upgrade as upgrades
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Progress, Told
 from tallystick.maintain.backfill import backfill as backfill_one
-from tallystick.maintain import upgrade as upgrades
 from tallystick.maintain.install import Planned
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.maintain.mirror import BATCH

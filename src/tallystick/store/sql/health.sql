@@ -27,7 +27,7 @@ WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind = 
 ORDER BY 1
 
 -- name: oldest_holder
--- Who has the oldest snapshot, in words, and what ends it. A standby that sends feedback without a slot shows as a session.
+-- Who has the oldest snapshot, in words, and what ends it. A standby that sends feedback has a session or a slot.
 WITH holders AS (
     SELECT greatest(age(a.backend_xmin), age(a.backend_xid)) AS age,
            CASE a.backend_type WHEN 'walsender'
@@ -55,7 +55,8 @@ SELECT who, remedy FROM holders WHERE age IS NOT NULL ORDER BY age DESC, who LIM
 -- name: lost_rights
 -- What owners of an aggregate's functions and views may not do: role, right, statement that grants it.
 WITH relations AS (
-    SELECT c.oid, c.relowner, c.relkind, c.relname, format('%%I.%%I', %(schema)s::text, c.relname) AS name FROM pg_class AS c
+    SELECT c.oid, c.relowner, c.relkind, c.relname, format('%%I.%%I', %(schema)s::text, c.relname) AS name
+    FROM pg_class AS c
     WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
       AND (c.relname = ANY (%(relations)s::text[]) OR c.relname IN ('aggregate', 'reset', 'watermark', 'epoch'))
 ), owners AS (
@@ -85,7 +86,9 @@ FROM lacking ORDER BY 2, 1
 
 -- name: readers_lack
 -- What roles lack that were granted a view or functions beside it: role, right, statement that grants it.
-WITH schema AS (SELECT to_regnamespace(quote_ident(%(schema)s))::oid AS oid, quote_ident(%(schema)s) AS name), views AS (
+WITH schema AS (
+    SELECT to_regnamespace(quote_ident(%(schema)s))::oid AS oid, quote_ident(%(schema)s) AS name
+), views AS (
     SELECT c.oid, c.relowner, c.relacl FROM pg_class AS c, schema AS s
     WHERE c.relnamespace = s.oid AND c.relname = %(view)s
 ), functions AS (
