@@ -152,7 +152,7 @@ def test_doctor_misses_a_trigger(app: Connection, engine: Engine, kept: Tally, e
     disable: LiteralString = "ALTER TABLE message DISABLE TRIGGER tally_m__"
     app.execute(disable + event)
     always = "ALWAYS " if event in ("update", "truncate") else ""
-    repair = f'ALTER TABLE public.message ENABLE {always}TRIGGER "tally_m__{event}"; then: tally backfill m'
+    repair = f'ALTER TABLE public.message ENABLE {always}TRIGGER "tally_m__{event}"; then: tally backfill m --force'
     disabled = f'trigger "tally_m__{event}" on public.message is disabled'
     assert findings(engine, kept) == [Finding("error", "m", disabled, repair)]
     drop: LiteralString = "DROP TRIGGER tally_m__"
