@@ -307,7 +307,7 @@ def test_doctor_tells_of_an_upgrade_that_was_stopped(engine: Engine, layout: int
 
     def stop_before_the_second(text: str) -> None:
         name, _, step = text.partition(": ")
-        if step == "installed again":
+        if step == "installing again":
             waiting.add(name)
             if len(waiting) == 2:
                 raise Stopped

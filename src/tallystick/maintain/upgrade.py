@@ -89,12 +89,12 @@ def upgrade(
             told(f"{each.name}: its source has been dropped")
             patiently(engine, _rest, engine, schema, each)
         for each, aggregate in zip(found, chosen, strict=True):
-            told(f"{each.name}: served by its source")
+            told(f"{each.name}: readers go to its source")
             patiently(engine, _rest, engine, schema, each, aggregate)
         told(f'tables of schema "{schema}"')
         patiently(engine, _remake_tables, engine, schema, before)
     for aggregate in chosen:
-        told(f"{aggregate.name}: installed again")
+        told(f"{aggregate.name}: installing again")
         patiently(engine, _install, engine, schema, aggregate)
     return Upgraded(before, LAYOUT_VERSION, tuple(aggregate.name for aggregate in chosen))
 
