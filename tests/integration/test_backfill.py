@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from tallystick import Tally
 from tallystick.maintain.backfill import Progress
+from tests.backfills import Stopped, after, stop_after
 from tests.conftest import Connect
 from tests.oracle import assert_exact
 from tests.order_oracle import assert_orders_exact, small_buckets
@@ -182,33 +183,6 @@ def test_ordered_beside_writers(connect: Connect, engine: Engine, kind: str, wor
     tally.fold(engine)
     assert_orders_exact(engine, tally)
     assert {status.phase for status in tally.status(engine)} == {"kept"}
-
-
-class Stopped(Exception):
-    """Stands for Ctrl-C, or whatever ends a worker between two chunks."""
-
-
-def stop_after(chunks: int, then: Callable[[], object] = lambda: None) -> Callable[[Progress], None]:
-    """Do something after so many chunks, and stop."""
-    calls = count(1)
-
-    def told(progress: Progress) -> None:
-        if next(calls) == chunks:
-            then()
-            raise Stopped
-
-    return told
-
-
-def after(chunks: int, then: Callable[[], object]) -> Callable[[Progress], None]:
-    """Do something after so many chunks, once."""
-    calls = count(1)
-
-    def told(progress: Progress) -> None:
-        if next(calls) == chunks:
-            then()
-
-    return told
 
 
 def reasons(connection: Connection, name: str) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tallystick import FoldLocked, Tally
+from tests.backfills import begin
 from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
 from tests.oracle import assert_exact
 
@@ -77,7 +78,7 @@ def test_backfill_beside_a_fold(session: OpenSession, beside: Beside, tally: Tal
     ok(writer, "INSERT INTO message (chat, size) VALUES (1, 40)")
     ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE")
     fold = beside.start(_only("counts")(tally)).until_settled()
-    backfill = beside.start(lambda engine: tally.backfill(engine, only=["counts"])).until_settled()
+    backfill = beside.start(lambda engine: tally.backfill(engine, only=["counts"], force=True)).until_settled()
     assert backfill.is_waiting
     ok(writer, "INSERT INTO message (chat, size) VALUES (1, 41)")
     assert_exact_in(tally, writer)
@@ -91,7 +92,7 @@ def test_backfill_beside_a_rewrite_of_the_source(session: OpenSession, beside: B
     """A snapshot from before the rewrite would find the table empty, and readers a kept answer without groups."""
     owner, reader = session(), session()
     ok(owner, "BEGIN", "ALTER TABLE message ADD rewritten float DEFAULT random()")
-    backfill = beside.start(tally.backfill).until_settled()
+    backfill = beside.start(lambda engine: tally.backfill(engine, force=True)).until_settled()
     assert backfill.is_waiting
     ok(owner, "COMMIT")
     assert [result.groups > 0 for result in backfill.result()] == [True] * len(tally)
@@ -228,13 +229,14 @@ def test_truncate_between_savepoints_beside_a_fold(
     assert_exact(engine, tally)
 
 
-def test_backfill_beside_writers(session: OpenSession, beside: Beside, tally: Tally) -> None:
-    """Deltas that its snapshot does not see stay, whether their writers commit in its middle or later."""
+def test_backfill_beside_writers(session: OpenSession, beside: Beside, engine: Engine, tally: Tally) -> None:
+    """Deltas that its snapshots do not see stay, whether their writers commit in its middle or later."""
     holder, early, late, old = session(), session(), session(), session()
     ok(old, SNAPSHOT, COUNT)
+    begin(engine, tally)
     ok(early, "BEGIN", "INSERT INTO message (chat, size, author) VALUES (1, 30, 'dan')")
     ok(late, "BEGIN", "UPDATE message SET chat = 2 WHERE id = 2")
-    ok(holder, "BEGIN", "SELECT FROM tally.counts__state FOR UPDATE")
+    ok(holder, "BEGIN", "LOCK TABLE tally.counts__chunk IN ROW EXCLUSIVE MODE")  # as one who counts a chunk
     backfill = beside.start(lambda engine: tally.backfill(engine)).until_settled()
     assert backfill.is_waiting
     ok(early, "COMMIT")
@@ -247,9 +249,12 @@ def test_backfill_beside_writers(session: OpenSession, beside: Beside, tally: Ta
     assert_exact_in(tally, early, late, old)
 
 
-def test_truncate_in_the_middle_of_a_backfill(session: OpenSession, beside: Beside, tally: Tally) -> None:
+def test_truncate_in_the_middle_of_a_backfill(
+    session: OpenSession, beside: Beside, engine: Engine, tally: Tally
+) -> None:
     holder, truncates = session(), session()
-    ok(holder, "BEGIN", "SELECT FROM tally.authors__state FOR UPDATE")
+    begin(engine, tally, ["authors"])
+    ok(holder, "BEGIN", "LOCK TABLE tally.authors__chunk IN ROW EXCLUSIVE MODE")
     backfill = beside.start(lambda engine: tally.backfill(engine, only=["authors"])).until_settled()
     assert backfill.is_waiting
     truncate = truncates.run("TRUNCATE message")  # may have to wait for the backfill, as for any reader

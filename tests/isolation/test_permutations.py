@@ -20,6 +20,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine
 
 from tallystick import Tally
+from tests.backfills import begin
 from tests.isolation.stage import Operation, declared
 from tests.oracle import Oracle, told
 from tests.servers import Connection, Server
@@ -332,6 +333,8 @@ class Play:
 
 @pytest.mark.parametrize(("scenario", "order"), CASES)
 def test_permutation(world: World, scenario: Scenario, order: tuple[str, ...]) -> None:
+    if "backfill" in order:
+        begin(world.engine, world.tally)
     Play(world, scenario).run(order)
     if scenario.messages is not None:
         found = world.watcher.execute("SELECT count(*) FROM message WHERE chat = 1").fetchone()

@@ -12,6 +12,7 @@ from psycopg import sql
 from sqlalchemy import Engine, create_engine, func, select
 
 from tallystick import Tally
+from tests.backfills import begin
 from tests.oracle import Oracle, told
 from tests.property.world import COLUMNS, DECLARED, TABLE, Row, changes, declared, rows, slices
 from tests.servers import Server
@@ -36,6 +37,7 @@ VALUES = sql.SQL("(%s::integer, %s, %s::integer, %s::bigint, %s::numeric, %s::nu
 IDENTIFIED = sql.SQL("(%s::bigint, %s::integer, %s, %s::integer, %s::bigint, %s::numeric, %s::numeric, %s::float8,"
                      " %s::boolean, %s::timestamptz, %s)")  # fmt: skip
 IDS = st.integers(1, 12)
+CHUNK_ROWS = 3
 
 
 class World:
@@ -297,7 +299,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_locked)
     @rule(name=st.sampled_from([None, *DECLARED]))
     def backfill(self, name: str | None) -> None:
-        self.tally.backfill(self.engine, only=name and [name])
+        self.tally.backfill(self.engine, only=name and [name], chunk_rows=CHUNK_ROWS)
+
+    @precondition(lambda self: self.is_quiet)
+    @rule(name=st.sampled_from(list(DECLARED)))
+    def begin_backfill(self, name: str) -> None:
+        """It stays begun, with a chunk counted, until some later step goes on with it."""
+        begin(self.engine, self.tally, [name])
 
     @rule(name=st.sampled_from(list(DECLARED)), serving=st.sampled_from(["kept", "direct"]))
     def switch(self, name: str, serving: str) -> None:

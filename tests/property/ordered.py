@@ -16,7 +16,8 @@ from psycopg import sql
 from sqlalchemy import Connection, create_engine
 
 from tallystick.compiler import buckets
-from tests.property.machine import IMPATIENT
+from tests.backfills import begin
+from tests.property.machine import CHUNK_ROWS, IMPATIENT
 from tests.property.order_checks import Reader, check_buckets
 from tests.property.order_model import AGES, CREATE, GROUPS, NAMES, PARTS, Model, Ranks, Row, Rows, declared
 from tests.servers import Server
@@ -67,7 +68,7 @@ class World:
 
     def reset(self) -> None:
         run(self.writer, "DELETE FROM item")
-        self.tally.backfill(self.engine)
+        self.tally.backfill(self.engine, force=True)
 
     def close(self) -> None:
         for connection in (self.writer, self.observer, self.reader):
@@ -296,7 +297,13 @@ class OrderedMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_locked)
     @rule(one=st.integers(0, 5))
     def backfill(self, one: int) -> None:
-        self.tally.backfill(self.engine, only=[self.world.models[one].aggregate.name])
+        self.tally.backfill(self.engine, only=[self.world.models[one].aggregate.name], chunk_rows=CHUNK_ROWS)
+
+    @precondition(lambda self: not self.is_locked)
+    @rule(one=st.integers(0, 5))
+    def begin_backfill(self, one: int) -> None:
+        """It stays begun, with a chunk counted, until some later step goes on with it."""
+        begin(self.engine, self.tally, [self.world.models[one].aggregate.name])
 
     @rule(one=st.integers(0, 5), serving=st.sampled_from(["kept", "kept", "kept", "direct"]))
     def switch(self, one: int, serving: str) -> None:
