@@ -43,7 +43,7 @@ WRITES: tuple[LiteralString, ...] = (
     "UPDATE message SET size = size + 1 WHERE id %% %(writers)s = %(w)s AND id %% 97 = %(r)s %% 97",
     "UPDATE message SET chat_id = 1 + %(r)s %% 100, author = 'moved' WHERE id %% %(writers)s = %(w)s"
     " AND id %% 199 = %(r)s %% 199",
-    "DELETE FROM message WHERE id %% %(writers)s = %(w)s AND id %% 997 = %(r)s %% 997",
+    "DELETE FROM message WHERE id %% %(writers)s = %(w)s AND id %% 97 = %(r)s %% 97",
     "INSERT INTO visit (page, seconds) VALUES ('page ' || %(r)s %% 9, %(r)s::integer * %(writers)s + %(w)s)",
     "DELETE FROM visit WHERE seconds %% %(writers)s = %(w)s AND seconds %% 11 = %(r)s %% 11",
     "UPDATE chat SET title = title || '.', kind = 'kind ' || %(r)s %% 4 WHERE id = 1 + %(r)s %% 100",
