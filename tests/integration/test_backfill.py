@@ -394,3 +394,82 @@ def test_rows_a_second_are_kept_to(application: Application, engine: Engine, tal
     tally.backfill(engine, only=["by_place"], chunk_rows=10, max_rows_per_second=100, told=seen.append)
     assert seen[-1].rate <= 150  # the last chunk is counted without the rest that follows it
     assert_exact(engine, tally)
+
+
+PARTITIONED: LiteralString = """
+CREATE TABLE entry (id bigint PRIMARY KEY, k integer, n integer) PARTITION BY RANGE (id);
+CREATE TABLE low PARTITION OF entry FOR VALUES FROM (MINVALUE) TO (50);
+CREATE TABLE high PARTITION OF entry FOR VALUES FROM (50) TO (1000);
+INSERT INTO entry SELECT i, i % 4, i FROM generate_series(1, 99) AS s (i)
+"""
+IN_THE_MIDDLE: list[tuple[list[LiteralString], bool]] = [
+    (
+        ["UPDATE entry SET id = id + 100 WHERE id % 9 = 0", "UPDATE low SET n = -n", "DELETE FROM high WHERE k = 1"],
+        False,
+    ),
+    (
+        [
+            "CREATE TABLE late (LIKE entry)",
+            "INSERT INTO late SELECT i, 1, i FROM generate_series(1000, 1030) AS s (i)",
+            "ALTER TABLE entry ATTACH PARTITION late FOR VALUES FROM (1000) TO (2000)",
+            "UPDATE late SET k = 2 WHERE id < 1010",
+        ],
+        True,
+    ),
+    (["ALTER TABLE entry DETACH PARTITION low", "UPDATE low SET n = 1000"], True),
+    (["TRUNCATE low", "INSERT INTO entry VALUES (7, 7, 7)"], True),
+    (["TRUNCATE entry", "INSERT INTO entry VALUES (70, 7, 7)"], True),
+]
+
+
+@pytest.mark.parametrize(("changes", "is_anew"), IN_THE_MIDDLE)
+@pytest.mark.parametrize("chunks", [1, 9])
+def test_of_a_partitioned_table(
+    connect: Connect, engine: Engine, changes: list[LiteralString], is_anew: bool, chunks: int
+) -> None:
+    application = connect(autocommit=True)
+    application.execute(PARTITIONED)
+    tally = Tally()
+    tally.grouped("entries", "SELECT k, count(*) AS entries, max(n) AS most FROM public.entry GROUP BY k")
+    entry = Table(
+        "entry", MetaData(), Column("id", BigInteger, primary_key=True), Column("k", Integer), Column("n", Integer),
+        schema="public",
+    )  # fmt: skip
+    tally.ordered("by_n", entry, namespace=[entry.c.k], key=[entry.c.n])
+
+    def change() -> None:
+        for statement in changes:
+            application.execute(statement)
+
+    with small_buckets():
+        tally.install(engine)
+        tally.backfill(engine, only=["entries"], chunk_rows=10, workers=2, told=after(chunks, change))
+        assert len(reasons(application, "entries")) == 1 + is_anew
+        assert {found.serving for found in tally.status(engine) if found.name == "entries"} == {"kept"}
+        assert_exact(engine, tally)
+        tally.backfill(engine, only=["by_n"], chunk_rows=7)
+        assert_orders_exact(engine, tally)
+        tally.fold(engine)
+        assert_all_exact(engine, tally)
+
+
+def test_of_an_empty_table(application: Application, engine: Engine, tally: Tally) -> None:
+    application.connection.execute("DELETE FROM item")
+    application.connection.execute("ANALYZE item")
+    seen: list[Progress] = []
+    results = tally.backfill(engine, told=seen.append)
+    assert [(result.groups, result.rows) for result in results] == [(0, 0), (0, 0)]
+    assert [(progress.done, progress.left_s) for progress in seen] == [(0, None), (0, None)]
+    application.connection.execute("INSERT INTO item VALUES (1, 1, 'k1', 1, 1)")
+    assert_all_exact(engine, tally)
+
+
+def test_progress_tells_rate_and_time_left(application: Application, engine: Engine, tally: Tally) -> None:
+    seen: list[Progress] = []
+    application.connection.execute("ANALYZE item")
+    tally.backfill(engine, only=["by_place"], chunk_rows=10, told=seen.append)
+    assert [(progress.done, progress.total) for progress in seen] == [(rows, ROWS) for rows in range(10, ROWS + 1, 10)]
+    left = [progress.left_s for progress in seen]
+    assert None not in left
+    assert left[-1] == 0
+    assert all(progress.rate > 0 for progress in seen)

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, NullPool, create_engine
 from tallystick import Tally
 from tallystick.embedded import Cluster, programs
 from tallystick.errors import NotWhole
+from tests.backfills import begin
 from tests.conftest import RELEASES
 from tests.oracle import Oracle, assert_exact, told
 from tests.servers import Connection, Server, Servers
@@ -206,6 +207,30 @@ def test_into_another_database(server: Server, make: Make, stack: ExitStack, for
     assert errors(target, tally) == []
     assert {status.serving for status in tally.status(target)} == {"kept"}
     check_and_write(target, tally, stack)
+
+
+@pytest.mark.parametrize("where", ["the same cluster", "a new cluster"])
+def test_in_the_middle_of_a_backfill(server: Server, fresh: Server, make: Make, stack: ExitStack, where: str) -> None:
+    """What was counted is told by transaction ids, which mean nothing there: it begins anew."""
+    source = make(server)
+    tally = populate(source, stack)
+    connection = raw(source, stack)
+    begin(source, tally)
+    connection.execute(LATER[0])
+    target = make(server if where == "the same cluster" else fresh)
+    copied(server, source, target)
+    there = raw(target, stack)
+    for statement in LATER[1:]:
+        there.execute(statement)
+    assert_exact(target, tally)
+    tally.backfill(target, chunk_rows=50)
+    why = "SELECT detail ->> 'why' FROM tally.event WHERE what = 'backfill begins' AND aggregate = 'plain' ORDER BY id"
+    assert [row[0] for row in there.execute(why).fetchall()][-1] == "the database was restored"
+    assert all(serves_kept(there, aggregate.name) for aggregate in tally)
+    assert_exact(target, tally)
+    tally.backfill(source)  # that of the dumped database goes on
+    assert [row[0] for row in connection.execute(why).fetchall()][-1] == "it was asked for"
+    assert_exact(source, tally)
 
 
 def test_a_schema_alone(server: Server, make: Make, stack: ExitStack) -> None:

@@ -27,6 +27,7 @@ from tallystick import Tally
 from tallystick.declare.names import fold_lock_key
 from tallystick.errors import DeclarationError, MissingPrivilege
 from tallystick.maintain import mirror
+from tallystick.maintain.backfill import Progress
 from tests.conftest import Connect
 from tests.isolation.stage import Beside
 from tests.oracle import assert_exact
@@ -96,6 +97,25 @@ def test_backfill_fills_the_copies(app: Connection, engine: Engine, tally: Tally
     assert (result.copied, result.passed_over) == (9, 0)
     assert not stale(app)
     assert app.execute("SELECT message_count, bytes FROM chat WHERE id = 9").fetchone() == (0, None)
+
+
+def test_changes_in_the_middle_of_a_backfill_are_copied(app: Connection, engine: Engine, tally: Tally) -> None:
+    """Also to parents that have a value: what changes is copied, whoever has counted it."""
+    changes: list[LiteralString] = [
+        "UPDATE chat SET message_count = 77, bytes = 1",
+        "INSERT INTO message (chat_id, size) VALUES (1, 500)",
+        "UPDATE message SET chat_id = 9 WHERE chat_id = 5",
+        "DELETE FROM message WHERE chat_id = 3",
+    ]
+
+    def told(progress: Progress) -> None:
+        if changes and progress.what == "rows":
+            app.execute(changes.pop(0))
+
+    tally.backfill(engine, chunk_rows=10, told=told)
+    assert stale(app) == [2, 4, 6, 7, 8]  # they had a value already, and their groups did not change
+    tally.backfill(engine, skip_existing=False)
+    assert stale(app) == []
 
 
 def test_backfill_leaves_alone_what_has_a_value(app: Connection, engine: Engine, tally: Tally) -> None:

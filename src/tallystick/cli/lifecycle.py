@@ -242,7 +242,8 @@ def _planned(planned: Planned) -> dict[str, Any]:
 def _telling(steps: Steps, name: str) -> Told:
     def tell(progress: Progress) -> None:
         left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
-        text = f"{progress.done:,} of {progress.total:,} {progress.what}, {progress.rate:,.0f}/s{left}"
+        total = f" of {progress.total:,}" if progress.total is not None else ""
+        text = f"{progress.done:,}{total} {progress.what}, {progress.rate:,.0f}/s{left}"
         steps.progress(f"{name}: {text}", {"name": name, **asdict(progress), "left_s": progress.left_s})
 
     return tell

@@ -56,22 +56,23 @@ class BackfillResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a backfill: how many rows of about `total` are counted, or then how many parents of a mirror are copied to.
+    """Of a backfill: how many rows are counted, or then how many parents of a mirror are copied to.
 
     Attributes:
         what: "rows" or "parents".
+        total: about how many there are; None of a table that was never analysed.
         rate: of these a second, by this call.
     """
 
     what: str
     done: int
-    total: int
+    total: int | None
     rate: float
 
     @property
     def left_s(self) -> float | None:
         """Seconds left at this rate; None if nobody knows."""
-        return max(0, self.total - self.done) / self.rate if self.rate else None
+        return None if self.total is None or not self.rate else (self.total - self.done) / self.rate
 
 
 Told = Callable[[Progress], None]
@@ -242,8 +243,8 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
             rows = max(0, total - before - counted) if size is None else size
             counted += rows
             if told is not None:
-                done = before + counted
-                told(Progress("rows", done, max(total, done), counted / (time.perf_counter() - started)))
+                done, rate = before + counted, counted / (time.perf_counter() - started)
+                told(Progress("rows", done, max(total, done) if total else None, rate))
         return rows
 
     def work() -> None:
