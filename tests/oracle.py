@@ -16,7 +16,7 @@ from tests.servers import Connection
 
 ONE_WAY = sql.SQL(
     "SELECT {title} AS difference, d::text AS found"
-    " FROM (SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right}) AS d WHERE {applies}"
+    " FROM (SELECT {columns} FROM {left} EXCEPT ALL SELECT {columns} FROM {right}) AS d WHERE {applies}"
 )
 # Of a partitioned source the kept half may lack a partition; then readers are served the other one, which is compared.
 IS_KEPT = sql.SQL(
@@ -85,9 +85,10 @@ def _comparison(connection: Connection, aggregate: Grouped) -> sql.Composed:
     if not row[0]:
         declared = sql.SQL("({}) AS declared").format(sql.SQL(aggregate.definition))
         compared.append(("direct", direct, declared, always))
+    columns = sql.SQL(", ").join(map(sql.Identifier, aggregate.shape.columns))
     ways: list[sql.Composable] = []
     for what, one, other, applies in compared:
         for title, left, right in ((f"{what} has", one, other), (f"{what} lacks", other, one)):
             named = sql.Literal(f"{aggregate.name}: {title}")
-            ways.append(ONE_WAY.format(title=named, left=left, right=right, applies=applies))
+            ways.append(ONE_WAY.format(title=named, columns=columns, left=left, right=right, applies=applies))
     return sql.SQL("\nUNION ALL ").join(ways)

@@ -47,6 +47,10 @@ class SourceLocked(InstallError):
         self.by_readers = by_readers
 
 
+class RedefinitionRefused(TallyError):
+    """An aggregate cannot be given its changed definition; readers have the present one."""
+
+
 class MissingPrivilege(InstallError):
     """The connected role lacks a right that the operation needs."""
 

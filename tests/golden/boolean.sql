@@ -191,17 +191,17 @@ SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."boolean__front" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN a2 = a1 END)::boolean AS "all_ok", (CASE WHEN a3 > 0 THEN a4 > 0 END)::boolean AS "any_large" FROM "tally"."boolean__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'boolean' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."boolean__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'boolean'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean' AND version = 1) = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."boolean__rest" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean' AND version = 1) = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean' AND version = 1) = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."boolean" AS
-SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean') = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'boolean' AND version = 1) = 'kept' AND to_regprocedure('"tally"."boolean__guard"()') = '"tally"."boolean__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "all_ok", "any_large" FROM "tally"."boolean__rest";
 

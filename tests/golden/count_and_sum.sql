@@ -187,17 +187,17 @@ SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."count_and_sum__front" AS
-SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (coalesce(n, 0))::bigint AS "messages", (CASE WHEN a1 > 0 THEN a2 END)::bigint AS "bytes" FROM "tally"."count_and_sum__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'count_and_sum' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."count_and_sum__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'count_and_sum'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum' AND version = 1) = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."count_and_sum__rest" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum' AND version = 1) = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum' AND version = 1) = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."count_and_sum" AS
-SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum') = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'count_and_sum' AND version = 1) = 'kept' AND to_regprocedure('"tally"."count_and_sum__guard"()') = '"tally"."count_and_sum__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "messages", "bytes" FROM "tally"."count_and_sum__rest";
 

@@ -189,17 +189,17 @@ SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."extremes__front" AS
-SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (m1)::timestamp with time zone AS "first", (m2)::integer AS "largest" FROM "tally"."extremes__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'extremes' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."extremes__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'extremes'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes' AND version = 1) = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."extremes__rest" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes' AND version = 1) = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes' AND version = 1) = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."extremes" AS
-SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "first", "largest" FROM "tally"."extremes__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'extremes' AND version = 1) = 'kept' AND to_regprocedure('"tally"."extremes__guard"()') = '"tally"."extremes__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "first", "largest" FROM "tally"."extremes__rest";
 

@@ -186,17 +186,17 @@ SELECT "chat_id", "size" FROM "tally"."mirrored__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."mirrored__front" AS
-SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a3) END)::numeric AS "size" FROM "tally"."mirrored__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."mirrored__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'mirrored'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", (CASE WHEN a1 > 0 THEN "tally".with_specials(a2, a3) END)::numeric AS "size" FROM "tally"."mirrored__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'mirrored' AND partition IS NULL) AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."mirrored__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'mirrored'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored' AND version = 1) = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."mirrored__rest" AS
-SELECT "chat_id", "size" FROM "tally"."mirrored__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "size" FROM "tally"."mirrored__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored' AND version = 1) = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "size" FROM "tally"."mirrored__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "chat_id", "size" FROM "tally"."mirrored__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored' AND version = 1) = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."mirrored" AS
-SELECT "chat_id", "size" FROM "tally"."mirrored__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "size" FROM "tally"."mirrored__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'mirrored' AND version = 1) = 'kept' AND to_regprocedure('"tally"."mirrored__guard"()') = '"tally"."mirrored__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "size" FROM "tally"."mirrored__rest";
 

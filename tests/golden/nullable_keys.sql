@@ -184,17 +184,17 @@ SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."nullable_keys__front" AS
-SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+SELECT k1 AS "chat_id", k2 AS "day", (coalesce(a1, 0))::bigint AS "sized" FROM "tally"."nullable_keys__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'nullable_keys' AND partition IS NULL) AND s.k1 IS NOT NULL AND s.k2 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."nullable_keys__delta" WHERE xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'nullable_keys'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 AND d.k2 OPERATOR("pg_catalog".=) s.k2 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys' AND version = 1) = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."nullable_keys__rest" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys' AND version = 1) = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys' AND version = 1) = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."nullable_keys" AS
-SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'nullable_keys' AND version = 1) = 'kept' AND to_regprocedure('"tally"."nullable_keys__guard"()') = '"tally"."nullable_keys__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "chat_id", "day", "sized" FROM "tally"."nullable_keys__rest";
 

@@ -188,17 +188,17 @@ SELECT "kind", "events" FROM "tally"."text_key__changed";
 
 -- settled groups in the order of an index, for .top()
 CREATE VIEW "tally"."text_key__front" AS
-SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0 UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure AND pg_backend_pid() <> 0;
+SELECT k1 AS "kind", (coalesce(n, 0))::bigint AS "events" FROM "tally"."text_key__state" AS s WHERE NOT EXISTS (SELECT FROM "tally"."reset" WHERE aggregate = 'text_key' AND partition IS NULL) AND s.narrow AND s.k1 IS NOT NULL AND NOT EXISTS (SELECT FROM (SELECT * FROM "tally"."text_key__delta" WHERE narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0 UNION ALL SELECT * FROM "tally"."text_key__delta" WHERE NOT narrow AND xact BETWEEN coalesce((SELECT CASE WHEN xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot()) THEN floor END FROM "tally"."watermark" WHERE aggregate = 'text_key'), '0') AND '18446744073709551615' AND pg_backend_pid() <> 0) AS d WHERE d.k1 OPERATOR("pg_catalog".=) s.k1 OFFSET 0) AND (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key' AND version = 1) = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure AND pg_backend_pid() <> 0;
 
 -- all other groups, for .top()
 CREATE VIEW "tally"."text_key__rest" AS
-SELECT "kind", "events" FROM "tally"."text_key__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "kind", "events" FROM "tally"."text_key__changed" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key' AND version = 1) = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "kind", "events" FROM "tally"."text_key__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key' AND version = 1) = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure) IS NOT TRUE;
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."text_key" AS
-SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "kind", "events" FROM "tally"."text_key__settled" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'text_key' AND version = 1) = 'kept' AND to_regprocedure('"tally"."text_key__guard"()') = '"tally"."text_key__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
 SELECT "kind", "events" FROM "tally"."text_key__rest";
 

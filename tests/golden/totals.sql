@@ -166,9 +166,9 @@ SELECT (coalesce(n, 0))::bigint AS "events", (CASE WHEN a1 > 0 THEN a2 END)::big
 
 -- what readers use: the half that the switch names
 CREATE VIEW "tally"."totals" AS
-SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' AND to_regprocedure('"tally"."totals__guard"()') = '"tally"."totals__guard"()'::regprocedure AND pg_backend_pid() <> 0
+SELECT "events", "bytes" FROM "tally"."totals__kept" WHERE (SELECT serving FROM "tally"."aggregate" WHERE name = 'totals' AND version = 1) = 'kept' AND to_regprocedure('"tally"."totals__guard"()') = '"tally"."totals__guard"()'::regprocedure AND pg_backend_pid() <> 0
 UNION ALL
-SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' AND to_regprocedure('"tally"."totals__guard"()') = '"tally"."totals__guard"()'::regprocedure) IS NOT TRUE;
+SELECT "events", "bytes" FROM "tally"."totals__direct" WHERE ((SELECT serving FROM "tally"."aggregate" WHERE name = 'totals' AND version = 1) = 'kept' AND to_regprocedure('"tally"."totals__guard"()') = '"tally"."totals__guard"()'::regprocedure) IS NOT TRUE;
 
 -- adds all visible deltas to the state; returns deltas consumed and groups written
 CREATE FUNCTION "tally"."totals__fold"(OUT deltas bigint, OUT groups bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off

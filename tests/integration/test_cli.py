@@ -69,7 +69,7 @@ def test_the_whole_life_as_json(shop: psycopg.Connection[tuple[Any, ...]], tally
     }
     assert [each["new"] for each in tally("install", *app).json["aggregates"]] == [False, False]
     assert tally("plan", *app).json["aggregates"][0] == {
-        "name": "by_region", "source": "public.orders", "installed": True, "statements": [],
+        "name": "by_region", "source": "public.orders", "installed": True, "statements": [], "changes": [],
     }  # fmt: skip
 
     phases = [(each["name"], each["phase"], each["serving"]) for each in tally("status", *app).json["aggregates"]]

@@ -12,6 +12,7 @@ EXIT_CODES = {
     "NotInstalled": 2,
     "NotKept": 1,
     "InstallError": 1,
+    "RedefinitionRefused": 1,
     "SourceLocked": 1,
     "MissingPrivilege": 2,
     "FoldLocked": 1,

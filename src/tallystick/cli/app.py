@@ -24,6 +24,7 @@ from tallystick.cli import (
     events,
     inspection,
     lifecycle,
+    redefinition,
     schedule,
     starter,
     switching,
@@ -59,6 +60,7 @@ def _start(
 demo.add_to(app)
 starter.add_to(app)
 lifecycle.add_to(app)
+redefinition.add_to(app)
 inspection.add_to(app)
 checking.add_to(app)
 switching.add_to(app)

@@ -109,10 +109,12 @@ def _groups(each: AggregateStatus) -> str:
 def _note(each: AggregateStatus, *, has_app: bool) -> str:
     if each.phase == "declared":
         return f"tally install {each.name}"
+    if each.replaces is not None:
+        return f"next version of {each.replaces}: tally redefine {each.replaces}"
     if has_app and not each.is_declared:
         return "not declared any more"
     if not each.is_current:
-        return "declared otherwise: see tally doctor"
+        return f"declared otherwise: see tally plan {each.name}"
     if each.uncounted:
         return each.uncounted[0] + (f" (and {len(each.uncounted) - 1} more)" if len(each.uncounted) > 1 else "")
     if each.phase == "building":

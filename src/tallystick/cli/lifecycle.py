@@ -18,7 +18,7 @@ from tallystick.maintain import counters, folding, partitions
 from tallystick.maintain import upgrade as upgrades
 from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Progress, Told
 from tallystick.maintain.backfill import backfill as backfill_one
-from tallystick.maintain.install import Planned
+from tallystick.maintain.install import Planned, refuse_changed
 from tallystick.maintain.install import uninstall as uninstall_one
 from tallystick.maintain.mirror import BATCH
 from tallystick.store import aggregates
@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = False) -> None:
-    """Print the SQL that install would run, and nothing else; the database is left as it is."""
+    """Print the SQL that install would run, and what redefine would change; the database is left as it is."""
     output = Output(as_json=as_json)
     with opened(dsn, app, None, output) as target:
         planned = target.registry().plan(target.engine, only=target.declared_names(names))
@@ -47,7 +47,12 @@ def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = 
     _print_transaction(first)
     for each in planned:
         _print_transaction(each.statements)
-        if each.is_installed:
+        if each.changes:
+            output.say(f"-- {each.aggregate} is declared otherwise than it is installed:")
+            for change in each.changes:
+                output.say(f"--   {change}")
+            output.note(f"Run: tally redefine {each.aggregate}{target.options}")
+        elif each.is_installed:
             output.note(f"{each.aggregate}: installed already")
 
 
@@ -59,6 +64,8 @@ def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json
         tally = target.registry()
         # What is refused is refused before anything is installed.
         planned = tally.plan(target.engine, only=target.declared_names(names))
+        for each in planned:
+            refuse_changed(each)
         with output.steps(len(planned)) as steps:
             for each in planned:
                 steps.begin(f"installing {each.aggregate}")
@@ -236,6 +243,7 @@ def _planned(planned: Planned) -> dict[str, Any]:
         "source": planned.source or None,
         "installed": planned.is_installed,
         "statements": _as_dicts(planned.statements),
+        "changes": planned.changes,
     }
 
 

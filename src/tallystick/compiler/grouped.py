@@ -53,7 +53,7 @@ class Compiled:
     triggers: tuple[Statement, ...]
 
 
-def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) -> Compiled:
+def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot, version: int = 1) -> Compiled:
     """Compile a grouped aggregate.
 
     Args:
@@ -61,10 +61,11 @@ def compile_grouped(name: str, schema: str, shape: Shape, snapshot: Snapshot) ->
         schema: of the installation.
         shape: of the canonical declaration, as PostgreSQL printed it.
         snapshot: what the catalog says about it.
+        version: of the definition, counted by those who redefine it.
     Raises:
         DeclarationError: a measure over a type that cannot be kept.
     """
-    layout = Layout.of(name, schema, shape, snapshot)
+    layout = Layout.of(name, schema, shape, snapshot, version)
     functions, triggers = capture_statements(layout)
     objects = [_direct(layout), *_tables(layout), *functions, *view_statements(layout), *folding_statements(layout)]
     objects += repair_statements(layout)

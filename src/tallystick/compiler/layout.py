@@ -47,14 +47,16 @@ class Layout:
     shape: Shape
     snapshot: Snapshot
     parts: Components
+    version: int
+    """Of the definition: readers in a snapshot from before it are served by the source."""
     has_single_rows: bool = False
     """Each group is one row: the primary key is among the group keys."""
     is_resting: bool = False
     """Readers are served by the source alone, and nothing is there to keep anything."""
 
     @classmethod
-    def of(cls, name: str, schema: str, shape: Shape, snapshot: Snapshot) -> Layout:
-        return cls(name, schema, shape, snapshot, components_of(name, shape, snapshot, Identifier(schema)))
+    def of(cls, name: str, schema: str, shape: Shape, snapshot: Snapshot, version: int = 1) -> Layout:
+        return cls(name, schema, shape, snapshot, components_of(name, shape, snapshot, Identifier(schema)), version)
 
     @property
     def keys(self) -> list[SQL]:
@@ -223,8 +225,8 @@ class Layout:
         guard = self.guard()
         conditions = [
             fill(
-                "(SELECT serving FROM {aggregate} WHERE name = {name}) = 'kept'",
-                aggregate=self.own("aggregate"), name=literal(self.name),
+                "(SELECT serving FROM {aggregate} WHERE name = {name} AND version = {version}) = 'kept'",
+                aggregate=self.own("aggregate"), name=literal(self.name), version=literal(self.version),
             ),
             fill("to_regprocedure({guard}) = {guard}::regprocedure", guard=guard),
         ]  # fmt: skip

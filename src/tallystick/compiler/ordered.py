@@ -42,7 +42,9 @@ from tallystick.declare.ordered import Ordering
 from tallystick.declare.sqltext import Shape
 
 
-def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering) -> Compiled:
+def compile_ordered(
+    name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering, version: int = 1
+) -> Compiled:
     """Compile an ordered aggregate.
 
     Args:
@@ -51,10 +53,11 @@ def compile_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, or
         shape: of the canonical declaration: group keys are namespace, sort key, rest of the primary key.
         snapshot: what the catalog says about it.
         ordering: how the group keys divide.
+        version: of the definition, counted by those who redefine it.
     Raises:
         DeclarationError: a sum over a type that cannot be kept.
     """
-    layout = _layout(name, schema, shape, snapshot, ordering)
+    layout = _layout(name, schema, shape, snapshot, ordering, version)
     buckets = Buckets(Order.of(layout, ordering), ordering)
     functions, triggers = capture_statements(layout)
     objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]
@@ -74,12 +77,12 @@ def resting_ordered(name: str, schema: str, shape: Shape, snapshot: Snapshot, or
     return [_items(layout), _public_view(buckets), *_reads(buckets)]
 
 
-def _layout(name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering) -> Layout:
+def _layout(name: str, schema: str, shape: Shape, snapshot: Snapshot, ordering: Ordering, version: int = 1) -> Layout:
     keys = shape.keys[: ordering.namespace + ordering.key]
     present = [fill("({e}) IS NOT NULL", e=canonical(key.expression)).as_string(None) for key in keys]
     conditions = [f"({shape.where})"] if shape.where else []
     items = replace(shape, where=" AND ".join([*conditions, *present]) or None)
-    return replace(Layout.of(name, schema, items, snapshot), has_single_rows=True)
+    return replace(Layout.of(name, schema, items, snapshot, version), has_single_rows=True)
 
 
 def _reads(buckets: Buckets) -> list[Statement]:

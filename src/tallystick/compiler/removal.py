@@ -24,6 +24,8 @@ OF_ORDER = ("check", "cut", "join", "nth", "rank", "same_files", "totals")
 OF_ORDERED_PARTITIONS = ("refile",)
 OF_FORMER_LAYOUTS = ("update",)
 READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces", "count_many")
+OWN_ROWS = ("reset", "watermark", "partition", "audit")
+"""Tables of the installation that hold rows of each aggregate."""
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
 
@@ -65,6 +67,20 @@ def read_names(name: str, shape: Shape, ordering: Ordering) -> list[str]:
     return [read_name(name, read) for read in (*reads, *sums, *(f"{each}_many" for each in sums))]
 
 
+def building_view_names(name: str) -> list[str]:
+    """Views that are there while a backfill is due or under way."""
+    return [internal_name(name, suffix) for suffix in OF_BUILDING]
+
+
+def view_names(name: str) -> list[str]:
+    """All other views that an aggregate may have, each before those that it reads."""
+    return [name, *(internal_name(name, suffix) for suffix in VIEWS)]
+
+
+def all_views(name: str) -> list[str]:
+    return [*building_view_names(name), *view_names(name)]
+
+
 def table_names(name: str, shape: Shape) -> list[str]:
     """All tables that an aggregate may have."""
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
@@ -93,8 +109,10 @@ def removal_statements(
         triggers: each with its table as PostgreSQL prints it.
     """
     reads = read_names(name, shape, ordering) if ordering is not None else []
-    yield from _removal(name, schema, shape, triggers, reads, _views(name))
-    for own in ("reset", "watermark", "partition", "audit"):
+    yield from stop_statements(triggers)
+    yield from removed_code(name, schema, reads, all_views(name))
+    yield from removed_tables(name, schema, shape)
+    for own in OWN_ROWS:
         yield Statement(
             f"its rows in {own}",
             fill("DELETE FROM {t} WHERE aggregate = {n}", t=Identifier(schema, own), n=literal(name)),
@@ -110,7 +128,9 @@ def resting_statements(
         triggers: each with its table as PostgreSQL prints it.
         has_source: without it there is nothing that views could answer from, and they go too.
     """
-    yield from _removal(name, schema, shape, triggers, [], inner_views(name) if has_source else _views(name))
+    yield from stop_statements(triggers)
+    yield from removed_code(name, schema, [], inner_views(name) if has_source else all_views(name))
+    yield from removed_tables(name, schema, shape)
 
 
 def inner_views(name: str) -> list[str]:
@@ -118,26 +138,24 @@ def inner_views(name: str) -> list[str]:
     return [internal_name(name, view) for view in (*OF_BUILDING, "kept", "settled", "changed")]
 
 
-def _views(name: str) -> list[str]:
-    return [name, *(internal_name(name, view) for view in (*OF_BUILDING, *VIEWS))]
+def removed_code(name: str, schema: str, reads: Sequence[str], views: Sequence[str]) -> Iterator[Statement]:
+    """Drop views, and functions: those that readers call, and all others."""
+    private = function_names(name)
+    yield from removed_functions(schema, [*reads, *private[: -len(UNDER_VIEWS)]])
+    yield from removed_views(schema, views)
+    yield from removed_functions(schema, private[-len(UNDER_VIEWS) :])
 
 
-def _removal(
-    name: str,
-    schema: str,
-    shape: Shape,
-    triggers: Sequence[tuple[str, str]],
-    reads: Sequence[str],
-    views: Sequence[str],
-) -> Iterator[Statement]:
-    yield from stop_statements(triggers)
-    functions = [
-        Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, function)))
-        for function in [*reads, *function_names(name)]
-    ]
-    yield from functions[: -len(UNDER_VIEWS)]
-    for view in views:
-        yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, view)))
-    yield from functions[-len(UNDER_VIEWS) :]
+def removed_views(schema: str, names: Sequence[str]) -> Iterator[Statement]:
+    for name in names:
+        yield Statement("a view", fill("DROP VIEW IF EXISTS {v}", v=Identifier(schema, name)))
+
+
+def removed_functions(schema: str, names: Sequence[str]) -> Iterator[Statement]:
+    for name in names:
+        yield Statement("a function", fill("DROP FUNCTION IF EXISTS {f}", f=Identifier(schema, name)))
+
+
+def removed_tables(name: str, schema: str, shape: Shape) -> Iterator[Statement]:
     for table in table_names(name, shape):
         yield Statement("a table", fill("DROP TABLE IF EXISTS {t}", t=Identifier(schema, table)))

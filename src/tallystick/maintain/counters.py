@@ -82,6 +82,12 @@ def install(engine: Engine, counter: Counter) -> bool:
     return patiently(engine, attempt)
 
 
+def installed_names(engine: Engine, schema: str) -> list[str]:
+    """Names of the counters that are installed."""
+    with transaction(engine, read_only=True) as cursor:
+        return [found.name for found in counters.every(cursor, schema)]
+
+
 def uninstall(engine: Engine, schema: str, name: str) -> None:
     """Remove a counter with all its values. An add that is under way is lost with them.
 

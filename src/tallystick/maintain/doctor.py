@@ -63,8 +63,13 @@ def examine(
 def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | None) -> Iterator[Finding]:
     name = found.name
     rebuild = f"tally uninstall {name} && tally install {name} && tally backfill {name}"
+    if found.replaces is not None:
+        what = f"its next version is being built; or give that up: tally redefine --abort {found.replaces}"
+        yield Finding("advice", found.replaces, what, f"tally redefine {found.replaces}")
+        return
     if declared is not None and declared.fingerprint != found.fingerprint:
-        yield Finding("error", name, "is installed with another definition than the one declared", rebuild)
+        what = f"is declared otherwise: {'; '.join(map(str, aggregates.changes(found, declared)))}"
+        yield Finding("error", name, what, f"tally redefine {name}")
     if found.source is None:
         yield Finding("error", name, "its source table has been dropped", f"tally uninstall {name}")
         return

@@ -8,7 +8,7 @@ everything is rolled back, and done again a little later.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from sqlalchemy import Engine
@@ -18,6 +18,7 @@ from tallystick.compiler.ordered import compile_ordered
 from tallystick.compiler.removal import function_names, removal_statements, table_names
 from tallystick.compiler.snapshot import Snapshot
 from tallystick.compiler.text import Statement
+from tallystick.declare.changes import Change
 from tallystick.declare.ordered import Kept, Ordered
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import DeclarationError, InstallError
@@ -27,7 +28,7 @@ from tallystick.maintain.patience import patiently
 from tallystick.maintain.refusals import refuse_arrays, refuse_other_primary_key, refuse_taken_functions
 from tallystick.maintain.source_index import NeededIndex, Told, needed_index
 from tallystick.store import aggregates, catalog, events
-from tallystick.store.aggregates import Installed
+from tallystick.store.aggregates import Installed, Version
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.locks import (
     against_writers,
@@ -43,7 +44,8 @@ _log = logging.getLogger(__name__)
 class Planned:
     """What install runs for one aggregate, in one transaction. `compiled` is None if it is installed already.
 
-    `index` is what an ordered one needs: if it is not there, it is built before that transaction.
+    `index` is what an ordered one needs: if it is not there, it is built before that transaction. `changes` tell how
+    the declared definition differs from the installed one, which `tally redefine` puts in its place.
     """
 
     aggregate: str
@@ -52,6 +54,7 @@ class Planned:
     before_lock: tuple[Statement, ...] = ()
     after_lock: tuple[Statement, ...] = ()
     index: NeededIndex | None = None
+    changes: tuple[Change, ...] = ()
 
     @property
     def is_installed(self) -> bool:
@@ -70,18 +73,19 @@ def plan(engine: Engine, aggregate: Kept) -> Planned:
     """Compile an aggregate against the database, which is left as it was.
 
     Raises:
-        DeclarationError: it cannot be kept, or is installed with another definition.
+        DeclarationError: it cannot be kept.
     """
     with transaction(engine, rollback=True) as cursor:
-        return _planned(cursor, aggregate)
+        return planned(cursor, aggregate)
 
 
-def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bool:
+def install(engine: Engine, aggregate: Kept, *, version: Version | None = None, told: Told = _log.warning) -> bool:
     """Install an aggregate, which serves from its source until it is backfilled.
 
     The index that an ordered one needs is built first, if there is none; also if it has gone since.
 
     Args:
+        version: under which it is installed beside the one that it is to replace; that one's mirror is left alone.
         told: is told whom the build of an index waits for.
     Returns:
         False if it is installed already, with the same definition.
@@ -92,19 +96,20 @@ def install(engine: Engine, aggregate: Kept, *, told: Told = _log.warning) -> bo
 
     def attempt() -> bool:
         with transaction(engine) as cursor:
-            planned = _planned(cursor, aggregate)
-            if planned.index is not None and planned.index.found is None:
-                raise _IndexMissing(planned.index)
-            if planned.compiled is None:
-                _note_index(cursor, aggregate, planned)
-                return planned.index is not None
-            for statement in planned.before_lock:
+            needed = planned(cursor, aggregate, version)
+            refuse_changed(needed)
+            if needed.index is not None and needed.index.found is None:
+                raise _IndexMissing(needed.index)
+            if needed.compiled is None:
+                _note_index(cursor, aggregate, needed)
+                return needed.index is not None
+            for statement in needed.before_lock:
                 run_step(cursor, aggregate.name, statement)
-            take_against_writers(cursor, planned.source)
-            for statement in planned.after_lock:
+            take_against_writers(cursor, needed.source)
+            for statement in needed.after_lock:
                 run_step(cursor, aggregate.name, statement)
-            _note_index(cursor, aggregate, planned)
-            events.record(cursor, aggregate.schema, "install", aggregate.name, source=planned.source)
+            _note_index(cursor, aggregate, needed)
+            events.record(cursor, aggregate.schema, "install", needed.aggregate, source=needed.source)
         return True
 
     try:
@@ -126,11 +131,11 @@ class _IndexMissing(Exception):
 
 def _note_index(cursor: Cursor, aggregate: Kept, planned: Planned) -> None:
     if planned.index is not None:
-        aggregates.note_index(cursor, aggregate.schema, aggregate.name, planned.index.used)
+        aggregates.note_index(cursor, aggregate.schema, planned.aggregate, planned.index.used)
 
 
 def uninstall(engine: Engine, schema: str, name: str) -> None:
-    """Remove an aggregate with everything that belongs to it.
+    """Remove an aggregate with everything that belongs to it, its next version if one is being built too.
 
     Raises:
         NotInstalled: there is none of this name.
@@ -155,64 +160,108 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             events.record(cursor, schema, "uninstall", name)
         return found.index
 
+    with transaction(engine, read_only=True) as cursor:
+        begun = [found.name for found in aggregates.every(cursor, schema) if found.replaces == name]
+    for version in begun:
+        uninstall(engine, schema, version)
     source_index.drop(engine, schema, patiently(engine, attempt))
 
 
-def _planned(cursor: Cursor, aggregate: Kept) -> Planned:
+def planned(cursor: Cursor, aggregate: Kept, version: Version | None = None) -> Planned:
+    """What is to be run for an aggregate, and whether any of it is; what is made here, the caller rolls back or keeps.
+
+    Raises:
+        DeclarationError: it cannot be kept.
+    """
     lock_installation(cursor, aggregate.schema)
     aggregates.ensure_schema(cursor, aggregate.schema)
-    found = aggregates.find(cursor, aggregate.schema, aggregate.name)
+    as_ = version or Version(aggregate.name)
+    found = aggregates.find(cursor, aggregate.schema, as_.name)
+    if found is not None and found.fingerprint != aggregate.fingerprint:
+        inspect(cursor, aggregate)
+        return Planned(as_.name, found.source or "", None, changes=tuple(aggregates.changes(found, aggregate)))
     if found is not None:
-        if found.fingerprint != aggregate.fingerprint:
-            raise DeclarationError(
-                f'aggregate "{aggregate.name}" is installed with another definition: {found.definition}.',
-                hint=f"Run: tally uninstall {aggregate.name}, then install and backfill it again.",
-            )
         return _missing(cursor, aggregate, found)
     if isinstance(aggregate, Ordered):
-        refuse_taken_functions(cursor, aggregate)
-    return compiled_for(cursor, aggregate)
+        refuse_taken_functions(cursor, aggregate, as_.name)
+    return compiled_for(cursor, aggregate, as_)
 
 
-def compiled_for(cursor: Cursor, aggregate: Kept) -> Planned:
+def compiled_for(cursor: Cursor, aggregate: Kept, version: Version | None = None) -> Planned:
     """Compile an aggregate against the database, whatever is there of it.
 
     Raises:
         DeclarationError: it cannot be kept.
     """
+    as_ = version or Version(aggregate.name)
     shape, snapshot, source = inspect(cursor, aggregate)
+    if as_.replaces is not None:
+        shape = arranged(cursor, aggregate, shape, as_.replaces)
+        # Two versions that copy into one parent would undo each other's work.
+        snapshot = replace(snapshot, mirror=None)
     index = None
     if isinstance(aggregate, Ordered):
         refuse_other_primary_key(cursor, aggregate, source)
         refuse_arrays(aggregate, snapshot.keys)
-        index = needed_index(cursor, aggregate, shape, source)
-    compiled = _compiled(aggregate, shape, snapshot)
+        index = needed_index(cursor, aggregate, as_.number, shape, source)
+    compiled = compiled_as(aggregate, as_.name, as_.number, shape, snapshot)
     mirror = snapshot.mirror.table if snapshot.mirror is not None else None
     by = index.used if index is not None else None
-    before = (catalog.FIXED_PATH, *compiled.objects, *aggregates.registration(aggregate, source.name, mirror, by))
-    return Planned(aggregate.name, source.name, compiled, before, compiled.triggers, index)
+    known = aggregates.registration(aggregate, as_, source.name, mirror, by)
+    before = (catalog.FIXED_PATH, *compiled.objects, *known)
+    return Planned(as_.name, source.name, compiled, before, compiled.triggers, index)
 
 
 def _missing(cursor: Cursor, aggregate: Kept, found: Installed) -> Planned:
     """What an installed aggregate lacks: its index, or the triggers that a rollback took off."""
     lacks_index = isinstance(aggregate, Ordered) and found.index is None
-    is_captured = aggregates.is_captured(cursor, aggregate.schema, aggregate.name)
+    is_captured = aggregates.is_captured(cursor, aggregate.schema, found.name)
     if found.source is None or (is_captured and not lacks_index):
-        return Planned(aggregate.name, found.source or "", None)
+        return Planned(found.name, found.source or "", None)
     shape, snapshot, source = inspect(cursor, aggregate)
     index = None
     if lacks_index and isinstance(aggregate, Ordered):
-        index = needed_index(cursor, aggregate, shape, source)
+        index = needed_index(cursor, aggregate, found.version, shape, source)
     if is_captured:
-        return Planned(aggregate.name, source.name, None, index=index)
-    compiled = _compiled(aggregate, shape, snapshot)
-    return Planned(aggregate.name, source.name, compiled, (catalog.FIXED_PATH,), compiled.triggers, index)
+        return Planned(found.name, source.name, None, index=index)
+    compiled = compiled_as(
+        aggregate, found.name, found.version, arranged(cursor, aggregate, shape, found.name), snapshot
+    )
+    return Planned(found.name, source.name, compiled, (catalog.FIXED_PATH,), compiled.triggers, index)
 
 
-def _compiled(aggregate: Kept, shape: Shape, snapshot: Snapshot) -> Compiled:
+def arranged(cursor: Cursor, aggregate: Kept, shape: Shape, installed_as: str) -> Shape:
+    """The columns that the readers of a grouped aggregate have stay where they are; new ones follow."""
     if isinstance(aggregate, Ordered):
-        return compile_ordered(aggregate.name, aggregate.schema, shape, snapshot, aggregate.ordering)
-    return compile_grouped(aggregate.name, aggregate.schema, shape, snapshot)
+        return shape
+    present = catalog.columns_of(cursor, catalog.qualified(aggregate.schema, installed_as))
+    kept = [name for name in present if name in shape.columns]
+    return replace(shape, columns=tuple(dict.fromkeys([*kept, *shape.columns])))
+
+
+def compiled_as(aggregate: Kept, name: str, version: int, shape: Shape, snapshot: Snapshot) -> Compiled:
+    """Compile a declaration under a name, which need not be the declared one.
+
+    Raises:
+        DeclarationError: something that cannot be kept.
+    """
+    if isinstance(aggregate, Ordered):
+        return compile_ordered(name, aggregate.schema, shape, snapshot, aggregate.ordering, version)
+    return compile_grouped(name, aggregate.schema, shape, snapshot, version)
+
+
+def refuse_changed(planned: Planned) -> None:
+    """What is installed is not replaced by an install.
+
+    Raises:
+        DeclarationError: it has another definition than the one declared.
+    """
+    if planned.changes:
+        raise DeclarationError(
+            f'aggregate "{planned.aggregate}" is installed with another definition: '
+            f"{'; '.join(map(str, planned.changes))}.",
+            hint=f"Run: tally redefine {planned.aggregate}",
+        )
 
 
 def run_step(cursor: Cursor, name: str, statement: Statement) -> None:

@@ -114,9 +114,9 @@ def refuse_arrays(aggregate: Ordered, keys: Sequence[ColumnType]) -> None:
             )
 
 
-def refuse_taken_functions(cursor: Cursor, aggregate: Ordered) -> None:
+def refuse_taken_functions(cursor: Cursor, aggregate: Ordered, installed_as: str) -> None:
     """Two functions of one name would have to be told apart by their arguments."""
-    names = read_names(aggregate.name, aggregate.shape, aggregate.ordering)
+    names = read_names(installed_as, aggregate.shape, aggregate.ordering)
     missing = catalog.missing(cursor, aggregate.schema, [], names)
     taken = [name for name in names if f"{name}()" not in missing]
     for name in taken or {name for name in names if names.count(name) > 1}:

@@ -67,13 +67,15 @@ class NeededIndex:
         return fill("ON {table} {columns}", table=canonical(table), columns=canonical(self.columns))
 
 
-def needed_index(cursor: Cursor, aggregate: Ordered, shape: Shape, source: Relation) -> NeededIndex:
+def needed_index(cursor: Cursor, aggregate: Ordered, version: int, shape: Shape, source: Relation) -> NeededIndex:
     """Look for an index that serves an aggregate. The caller's transaction keeps nothing of it.
 
+    Args:
+        version: of the definition, whose predecessor may have an index too.
     Raises:
         InstallError: PostgreSQL refuses such an index.
     """
-    name = index_name(aggregate.schema, aggregate.name)
+    name = index_name(aggregate.schema, aggregate.name, version)
     probe = Identifier("pg_temp", shape.alias)
     with cursor.connection.transaction(force_rollback=True):
         cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=probe, source=canonical(source.name)))
@@ -98,8 +100,8 @@ def _columns(definition: str) -> str:
     return definition[using.start :]
 
 
-def index_name(schema: str, aggregate: str) -> str:
-    return internal_name(f"{schema}_{aggregate}", "order")
+def index_name(schema: str, aggregate: str, version: int = 1) -> str:
+    return internal_name(f"{schema}_{aggregate}", "order" if version == 1 else f"order{version}")
 
 
 def build(engine: Engine, needed: NeededIndex, told: Told) -> str:

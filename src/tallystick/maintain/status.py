@@ -30,6 +30,8 @@ class AggregateStatus:
 
     Of an ordered one, `groups` are its buckets, counted, and `depth` is the number of their levels.
 
+    `replaces` names the aggregate whose next version this is, while it is being built.
+
     Of a counter, `groups` are its keys and `backlog` its rows that no fold has seen; it has no source, and is "kept".
     """
 
@@ -46,6 +48,7 @@ class AggregateStatus:
     uncounted: tuple[str, ...] = ()
     depth: int | None = None
     rolled_back: bool = False
+    replaces: str | None = None
 
 
 def status(
@@ -75,7 +78,7 @@ def status(
                 groups=groups, backlog=backlog, age_s=ages.get(installed.name) if backlog else None,
                 is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
-                depth=depth, rolled_back=installed.rolled_back,
+                depth=depth, rolled_back=installed.rolled_back, replaces=installed.replaces,
             )  # fmt: skip
         found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters}, ages)
     for name, aggregate in by_name.items():

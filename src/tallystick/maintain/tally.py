@@ -18,6 +18,8 @@ from tallystick.maintain import (
     folding,
     install,
     partitions,
+    redefine,
+    rename,
     repair,
     status,
     switch,
@@ -30,6 +32,7 @@ from tallystick.maintain.doctor import Finding, examine
 from tallystick.maintain.folding import FoldResult
 from tallystick.maintain.install import Planned
 from tallystick.maintain.mirror import BATCH
+from tallystick.maintain.redefine import Redefined
 from tallystick.maintain.repair import RepairResult
 from tallystick.maintain.source_index import Told as Passing
 from tallystick.maintain.status import AggregateStatus
@@ -165,6 +168,30 @@ class Tally(Registry):
         """Lay a counter beside its direct query in one snapshot: all keys that differ, or those asked for."""
         return counters.checks(engine, self.schema, name, keys)
 
+    def redefine(
+        self, engine: Engine, *, only: Sequence[str] | None = None, told: Passing = _log.warning
+    ) -> list[Redefined]:
+        """Have installed aggregates keep what is declared now: built beside the present ones, which answer meanwhile.
+
+        Counters take over their settings by `install`, and are left out.
+        """
+        return [
+            redefine.redefine(engine, each, told=told) for each in self._chosen(only) if not isinstance(each, Counter)
+        ]
+
+    def rename(self, engine: Engine, old: str, new: str) -> None:
+        """Give an installed aggregate the name under which it is declared now; what is kept, and grants, stay.
+
+        Raises:
+            UsageError: `new` is not declared, or is a counter.
+        """
+        declared = self.declared(new)
+        if isinstance(declared, Counter):
+            raise UsageError(
+                f'counter "{new}": counters cannot be renamed.', hint="Add its values to a counter of the new name."
+            )
+        rename.rename(engine, old, declared)
+
     def status(self, engine: Engine) -> list[AggregateStatus]:
         """Every aggregate that is declared here or installed in the schema."""
         return status.status(engine, self.schema, self.kept(), self.counters.values())
@@ -188,11 +215,16 @@ class Tally(Registry):
         return upgrade.upgrade(engine, self.schema, self.kept(), told=told)
 
     def uninstall(self, engine: Engine, *, only: Sequence[str] | None = None) -> list[str]:
-        """Remove aggregates with all their objects; names of those removed."""
-        chosen = self._chosen(only)
-        for each in chosen:
-            (counters.uninstall if isinstance(each, Counter) else install.uninstall)(engine, self.schema, each.name)
-        return [each.name for each in chosen]
+        """Remove aggregates with all their objects; names of those removed.
+
+        Args:
+            only: names, also of what is installed and not declared any more.
+        """
+        names = [each.name for each in self._chosen(only)] if only is None or isinstance(only, str) else list(only)
+        counted = counters.installed_names(engine, self.schema)
+        for name in names:
+            (counters.uninstall if name in counted else install.uninstall)(engine, self.schema, name)
+        return names
 
     def _verify(self, engine: Engine, each: Kept | Counter, sample: int | None, *, rolling: bool) -> VerifyReport:
         if isinstance(each, Counter):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import LiteralString
 
-from psycopg.sql import Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
+from tallystick.compiler.removal import OWN_ROWS
 from tallystick.compiler.text import Statement, comma, fill, literal
+from tallystick.declare.changes import Change, compare
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept, Ordered, Ordering
+from tallystick.declare.sqltext import shape_of
 from tallystick.errors import InstallError, NotInstalled
 from tallystick.store.catalog import calling, qualified, relation_exists, schema_objects
 from tallystick.store.connection import Cursor, one_row
@@ -23,7 +26,8 @@ class Installed:
     """An aggregate as the database knows it.
 
     `source` is None if the table is gone; `mirror` is the parent's name. An ordered one has its `ordering`, and the
-    name of the source's `index` that it walks along. `rolled_back`: an operator keeps readers on the source.
+    name of the source's `index` that it walks along. `rolled_back`: an operator keeps readers on the source. `version`
+    counts definitions; `replaces` names the aggregate whose next version this is.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Installed:
     ordering: str | None
     index: str | None
     rolled_back: bool
+    version: int
+    replaces: str | None
 
     @property
     def is_complete(self) -> bool:
@@ -60,6 +66,27 @@ class Installed:
     def unit(self) -> str:
         """What folds write and verify compares, in the plural."""
         return "groups" if self.ordering is None else "buckets"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The name under which a definition is installed, its number, and the aggregate that it is to replace."""
+
+    name: str
+    number: int = 1
+    replaces: str | None = None
+
+
+def changes(found: Installed, aggregate: Kept) -> list[Change]:
+    """How a declaration differs from what is installed; none if they are the same."""
+    if found.fingerprint == aggregate.fingerprint:
+        return []
+    return compare(shape_of(found.name, found.definition), found.order, aggregate)
+
+
+def next_version(cursor: Cursor, schema: str) -> int:
+    """A number that no definition in the schema has."""
+    return int(one_row(cursor.execute(_fill("SELECT coalesce(max(version), 0) + 1 FROM {aggregate}", schema)))[0])
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
@@ -129,7 +156,8 @@ def every(cursor: Cursor, schema: str) -> list[Installed]:
             " CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, a.phase, a.serving,"
             " coalesce(c.relkind = 'p', false), a.mirror::text, a.generated, a.ordering,"
             " (SELECT format('%I.%I', n.nspname, i.relname) FROM pg_catalog.pg_index JOIN pg_catalog.pg_class AS i"
-            " ON i.oid = indexrelid WHERE indrelid = a.source AND i.relname = a.index), a.rolled_back"
+            " ON i.oid = indexrelid WHERE indrelid = a.source AND i.relname = a.index),"
+            " a.rolled_back, a.version, a.replaces"
             " FROM {aggregate} AS a LEFT JOIN (pg_catalog.pg_class AS c"
             " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.source ORDER BY a.name",
             schema,
@@ -156,26 +184,31 @@ def get(cursor: Cursor, schema: str, name: str) -> Installed:
     return found
 
 
-def registration(aggregate: Kept, source: str, mirror: str | None, index: str | None) -> list[Statement]:
+def registration(
+    aggregate: Kept, version: Version, source: str, mirror: str | None, index: str | None
+) -> list[Statement]:
     """Records an aggregate that has its objects and not yet its state."""
     ordering = aggregate.ordering.text() if isinstance(aggregate, Ordered) else None
     kind = "grouped" if ordering is None else "ordered"
-    texts = (aggregate.name, kind, aggregate.definition, aggregate.fingerprint, source, mirror, ordering, index)
+    values = (
+        *(version.name, kind, aggregate.definition, aggregate.fingerprint, source, mirror, ordering, index),
+        *(version.number, version.replaces),
+    )
     return [
         Statement(
             "known from here on, and served by its source",
             fill(
                 "INSERT INTO {aggregate} (name, kind, definition, fingerprint, source, mirror, ordering, index,"
-                " phase, serving)"
+                " version, replaces, phase, serving)"
                 " VALUES ({values}, 'building', 'direct')",
-                aggregate=Identifier(aggregate.schema, "aggregate"), values=comma(literal(text) for text in texts),
+                aggregate=Identifier(aggregate.schema, "aggregate"), values=comma(map(literal, values)),
             ),
         ),
         Statement(
             "nothing is folded yet",
             fill(
                 "INSERT INTO {watermark} (aggregate) VALUES ({name})",
-                watermark=Identifier(aggregate.schema, "watermark"), name=literal(aggregate.name),
+                watermark=Identifier(aggregate.schema, "watermark"), name=literal(version.name),
             ),
         ),
     ]  # fmt: skip
@@ -267,6 +300,51 @@ def refuse_uncaptured(cursor: Cursor, schema: str, name: str) -> None:
             f'aggregate "{name}": its triggers are off, so changes of its source are not captured.',
             hint=f"Run: tally install {name} && tally backfill {name}",
         )
+
+
+def take_over(cursor: Cursor, schema: str, old: Installed, new: Installed, mirror: str | None) -> None:
+    """Give the rows of the next version the name of the old one, whose rows go.
+
+    An operator's rollback stays.
+    """
+    for own in (*OWN_ROWS, "aggregate"):
+        column = Identifier("name" if own == "aggregate" else "aggregate")
+        table = Identifier(schema, own)
+        cursor.execute(fill("DELETE FROM {t} WHERE {c} = {old}", t=table, c=column, old=literal(old.name)))
+    rename(cursor, schema, new.name, old.name, new.version)
+    cursor.execute(
+        fill(
+            "UPDATE {t} SET replaces = NULL, mirror = {mirror}, serving = {serving}, rolled_back = {rolled_back}"
+            " WHERE name = {name}",
+            t=Identifier(schema, "aggregate"), mirror=literal(mirror), name=literal(old.name),
+            serving=literal("direct" if old.rolled_back else "kept"), rolled_back=literal(str(old.rolled_back)),
+        )
+    )  # fmt: skip
+
+
+def rename(cursor: Cursor, schema: str, name: str, to: str, version: int) -> None:
+    """Give the rows of an aggregate another name, and its definition a number.
+
+    The floor of the folds, and the files of an ordered one, stay what they are: in a row that this transaction wrote.
+    """
+    names = {"name": literal(name), "to": literal(to)}
+    is_own = SQL("xmin = folder::xid AND folder < pg_snapshot_xmax(pg_current_snapshot())")
+    kept = fill(
+        ", folder = pg_current_xact_id(), floor = CASE WHEN {is_own} THEN floor ELSE '0' END,"
+        " files = CASE WHEN {is_own} THEN files END",
+        is_own=is_own,
+    )
+    for own in OWN_ROWS:
+        table, more = Identifier(schema, own), kept if own == "watermark" else SQL("")
+        cursor.execute(
+            fill("UPDATE {t} SET aggregate = {to}{more} WHERE aggregate = {name}", t=table, more=more, **names)
+        )
+    cursor.execute(
+        fill(
+            "UPDATE {t} SET name = {to}, version = {version} WHERE name = {name}",
+            t=Identifier(schema, "aggregate"), version=literal(version), **names,
+        )
+    )  # fmt: skip
 
 
 def remove(cursor: Cursor, schema: str, name: str) -> None:

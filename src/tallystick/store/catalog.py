@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,6 +197,11 @@ def relation_kind(cursor: Cursor, name: str) -> str | None:
 def blockers(cursor: Cursor, table: str, *, readers: bool) -> list[Blocker]:
     """Sessions in a table; mere readers among them if `readers`."""
     return [Blocker(*row) for row in cursor.execute(named("blockers"), {"table": table, "readers": readers}).fetchall()]
+
+
+def are_held(cursor: Cursor, relations: Sequence[str]) -> bool:
+    """Whether a session is in one of them that has been for longer than short queries take."""
+    return bool(_one(cursor, "are_held", relations=list(relations)))
 
 
 def blocking(cursor: Cursor, pid: int, table: int) -> list[Blocker]:

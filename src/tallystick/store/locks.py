@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import psycopg
 
-from tallystick.compiler.text import Statement, canonical, comma, fill
+from tallystick.compiler.text import Statement, canonical, comma, fill, literal
 from tallystick.declare.names import fold_lock_key
 from tallystick.errors import FoldLocked, SourceLocked
+from tallystick.store import catalog
 from tallystick.store.connection import Cursor, one_row
 
 TRIES = 50
@@ -97,7 +98,7 @@ def take_against_writers(cursor: Cursor, table: str, *, only: bool = False) -> N
     Raises:
         SourceLocked: writers were in the table each time.
     """
-    _take(cursor, against_writers(table, only=only), SourceLocked(table, by_readers=False))
+    _take(cursor, [against_writers(table, only=only)], SourceLocked(table, by_readers=False))
 
 
 def take_alone(cursor: Cursor, parent: str, partition: str) -> None:
@@ -108,7 +109,7 @@ def take_alone(cursor: Cursor, parent: str, partition: str) -> None:
     """
     tables = fill("ONLY {parent}, {p}", parent=canonical(parent), p=canonical(partition))
     alone = fill("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE NOWAIT", t=tables)
-    _take(cursor, Statement("nobody in the partition", alone), SourceLocked(parent, by_readers=True))
+    _take(cursor, [Statement("nobody in the partition", alone)], SourceLocked(parent, by_readers=True))
 
 
 def take_against_everyone(cursor: Cursor, tables: Sequence[str]) -> None:
@@ -117,7 +118,7 @@ def take_against_everyone(cursor: Cursor, tables: Sequence[str]) -> None:
     Raises:
         SourceLocked: someone was in the table each time.
     """
-    _take(cursor, against_everyone(tables), SourceLocked(tables[-1], by_readers=True))
+    _take(cursor, [against_everyone(tables)], SourceLocked(tables[-1], by_readers=True))
 
 
 @contextmanager
@@ -138,11 +139,38 @@ def briefly(cursor: Cursor, relation: str) -> Iterator[None]:
     cursor.execute("SELECT set_config('lock_timeout', %s, true)", before)
 
 
-def _take(cursor: Cursor, lock: Statement, failure: SourceLocked) -> None:
+def take_with_views(cursor: Cursor, views: Sequence[str], tables: Sequence[str]) -> None:
+    """The same for views and tables; nothing in the rest of the transaction waits for a lock longer than for a view.
+
+    Busy views are never without a reader, so whoever is in one is waited for, `BRIEFLY` at most; whoever comes
+    meanwhile waits behind us. Nothing is tried while somebody is there who looks like staying.
+
+    Args:
+        views: each before those that it reads, as readers take them.
+    Raises:
+        SourceLocked: someone was in one of them each time; the last table is named.
+    """
+    timeout = Statement("not for long", fill("SET LOCAL lock_timeout = {ms}", ms=literal(BRIEFLY)))
+    alone = [
+        # LOCK would take all that a view reads as well, the catalog's own tables among it. Ours have no such option.
+        Statement("nobody in a view", fill("ALTER VIEW {v} RESET (check_option)", v=canonical(view)))
+        for view in views
+    ]
+    failure = SourceLocked(tables[-1], by_readers=True)
+    _take(cursor, [timeout, *alone, against_everyone(tables)], failure, unless_held=views)
+
+
+def _take(
+    cursor: Cursor, locks: Sequence[Statement], failure: SourceLocked, *, unless_held: Sequence[str] = ()
+) -> None:
     for _ in range(TRIES):
+        if unless_held and catalog.are_held(cursor, unless_held):
+            pause(cursor, PAUSE_S)
+            continue
         try:
             with cursor.connection.transaction():
-                cursor.execute(lock.sql)
+                for lock in locks:
+                    cursor.execute(lock.sql)
             return
         except psycopg.errors.LockNotAvailable:
             pause(cursor, PAUSE_S)

@@ -126,6 +126,71 @@ FROM pg_publication AS p JOIN pg_publication_tables AS t ON t.pubname = p.pubnam
 WHERE t.schemaname = %(schema)s AND (p.pubupdate OR p.pubdelete)
 ORDER BY 1
 
+-- name: missing_columns
+-- Columns of a view that another view does not have, or not at the same place with the same type and collation.
+SELECT w.attname::text
+FROM pg_attribute AS w LEFT JOIN pg_attribute AS n
+  ON n.attrelid = to_regclass(%(now)s) AND (n.attnum, n.attname, n.atttypid, n.atttypmod, n.attcollation)
+   = (w.attnum, w.attname, w.atttypid, w.atttypmod, w.attcollation)
+WHERE w.attrelid = to_regclass(%(was)s) AND w.attnum > 0 AND n.attnum IS NULL
+ORDER BY w.attnum
+
+-- name: signature
+-- What a function takes and gives; nothing if there is none. Rows of a view are what the view makes them.
+SELECT pg_get_function_arguments(p.oid), p.proretset, CASE WHEN t.typtype <> 'c' THEN pg_get_function_result(p.oid) END
+FROM pg_proc AS p JOIN pg_type AS t ON t.oid = p.prorettype
+WHERE p.proname = %(name)s AND p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
+
+-- name: dependents
+-- What else needs relations and functions of a schema, or the row type of one of them; `own` are not told.
+WITH own AS (
+    SELECT 'pg_class'::regclass::oid AS class, c.oid, c.relname::text AS name FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(own)s::text[])
+    UNION ALL
+    SELECT 'pg_proc'::regclass, p.oid, p.proname::text FROM pg_proc AS p
+    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(own)s::text[])
+), needed AS (
+    SELECT class, oid FROM own WHERE name = ANY (%(needed)s::text[])
+    UNION ALL
+    SELECT 'pg_type'::regclass, t.oid FROM own JOIN pg_type AS t ON t.typrelid = own.oid AND class = 'pg_class'::regclass
+    WHERE name = ANY (%(needed)s::text[])
+), found AS (
+    SELECT d.classid AS class, d.objid AS oid, d.objsubid AS part,
+           CASE d.classid WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = d.objid)
+                          WHEN 'pg_attrdef'::regclass THEN (SELECT adrelid FROM pg_attrdef WHERE oid = d.objid)
+                          WHEN 'pg_constraint'::regclass THEN (SELECT conrelid FROM pg_constraint WHERE oid = d.objid)
+                          WHEN 'pg_class'::regclass
+                          THEN coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = d.objid), d.objid) END AS relation
+    FROM needed AS n JOIN pg_depend AS d ON (d.refclassid, d.refobjid) = (n.class, n.oid) AND d.deptype IN ('n', 'a')
+    WHERE d.classid <> 'pg_trigger'::regclass
+)
+SELECT DISTINCT CASE class WHEN 'pg_rewrite'::regclass THEN pg_describe_object('pg_class'::regclass, relation, 0)
+                           ELSE pg_describe_object(class, oid, part) END
+FROM found AS f
+WHERE NOT EXISTS (SELECT FROM own
+                  WHERE (own.class, own.oid) IN ((f.class, f.oid), ('pg_class'::regclass, f.relation)))
+ORDER BY 1
+
+-- name: grants
+-- Rights on views, their columns, and functions of a schema that roles beside the owner have: the kind and name of the
+-- object, a column or nothing, the right, the role (nothing for PUBLIC), and whether it may be passed on.
+WITH held AS (
+    SELECT 'TABLE' AS kind, c.relname::text AS name, NULL::text AS part, c.relowner AS owner, a.*
+    FROM pg_class AS c, aclexplode(c.relacl) AS a
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(views)s::text[])
+    UNION ALL
+    SELECT 'TABLE', c.relname, t.attname, c.relowner, a.*
+    FROM pg_class AS c JOIN pg_attribute AS t ON t.attrelid = c.oid AND NOT t.attisdropped, aclexplode(t.attacl) AS a
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(views)s::text[])
+    UNION ALL
+    SELECT 'FUNCTION', p.proname, NULL, p.proowner, a.*
+    FROM pg_proc AS p, aclexplode(p.proacl) AS a
+    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(functions)s::text[])
+)
+SELECT DISTINCT kind, name, part, privilege_type, CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee)::text END, is_grantable
+FROM held WHERE grantee <> owner
+ORDER BY 1, 2, 3, 4, 5
+
 -- name: columns_of
 -- Columns of a table by name, for messages; none if there is no such table.
 SELECT attname::text FROM pg_attribute
@@ -143,6 +208,15 @@ WHERE l.relation = %(table)s::regclass AND l.granted AND l.pid <> pg_backend_pid
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
 ORDER BY a.xact_start
+
+-- name: are_held
+-- Whether somebody is in one of the relations who looks like staying: for longer than short queries take.
+SELECT EXISTS (
+    SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+    WHERE l.relation = ANY (%(relations)s::regclass[]) AND l.granted AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND clock_timestamp() - a.xact_start > CASE a.state WHEN 'active' THEN interval '100 ms' ELSE interval '20 ms' END
+)
 
 -- name: blocking
 -- Whom a session waits for, and whoever builds an index on a table: pid, role, state, seconds, query.

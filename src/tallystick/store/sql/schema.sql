@@ -29,6 +29,8 @@ CREATE TABLE {schema}.aggregate (
     phase text NOT NULL CHECK (phase IN ('building', 'kept')),
     serving text NOT NULL CHECK (serving IN ('kept', 'direct')),
     rolled_back boolean NOT NULL DEFAULT false,
+    version integer NOT NULL DEFAULT 1,
+    replaces text,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     backfilled_at timestamptz,
     CHECK (serving = 'direct' OR (phase = 'kept' AND NOT rolled_back))
@@ -36,6 +38,8 @@ CREATE TABLE {schema}.aggregate (
 COMMENT ON TABLE {schema}.aggregate IS 'tallystick: one row per aggregate; serving is the switch that readers follow';
 COMMENT ON COLUMN {schema}.aggregate.backfilled_at IS 'when a backfill ended last; NULL before the first';
 COMMENT ON COLUMN {schema}.aggregate.rolled_back IS 'an operator keeps readers on the source, until resume';
+COMMENT ON COLUMN {schema}.aggregate.version IS 'of the definition; views of another one are served by the source';
+COMMENT ON COLUMN {schema}.aggregate.replaces IS 'the aggregate whose next version this is, while it is being built';
 COMMENT ON COLUMN {schema}.aggregate.index IS 'name of an index of the source; restored before it, and kept by REINDEX';
 
 CREATE TABLE {schema}.reset (
