@@ -60,7 +60,7 @@ def _exists(cursor: Cursor, schema: str, grant: Grant) -> bool:
 def dependents(cursor: Cursor, schema: str, needed: Sequence[str], own: Sequence[str]) -> list[str]:
     """Whatever outside of `own` PostgreSQL would drop together with one of the needed objects, as it describes it."""
     parameters = {"schema": schema, "needed": list(needed), "own": list(own)}
-    return [what for (what,) in cursor.execute(named("dependents"), parameters).fetchall()]
+    return [what for (what,) in cursor.execute(named("built_upon"), parameters).fetchall()]
 
 
 def not_replaceable(cursor: Cursor, schema: str, old: Objects, new: Objects) -> list[str]:

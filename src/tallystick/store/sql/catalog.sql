@@ -141,7 +141,7 @@ SELECT pg_get_function_arguments(p.oid), p.proretset, CASE WHEN t.typtype <> 'c'
 FROM pg_proc AS p JOIN pg_type AS t ON t.oid = p.prorettype
 WHERE p.proname = %(name)s AND p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
 
--- name: dependents
+-- name: built_upon
 -- What else needs relations and functions of a schema, or the row type of one of them; `own` are not told.
 WITH own AS (
     SELECT 'pg_class'::regclass::oid AS class, c.oid, c.relname::text AS name FROM pg_class AS c
