@@ -115,7 +115,11 @@ def backfill(
                     steps.done(f"{name}: {found[-1].groups:,} keys set in {seconds(found[-1].elapsed_s)}")
                     continue
                 told = _telling(steps, name)
-                result = backfill_one(target.engine, target.schema, name, manner, force=force, told=told)
+                try:
+                    result = backfill_one(target.engine, target.schema, name, manner, force=force, told=told)
+                except KeyboardInterrupt:
+                    output.note(f"{name}: what is counted so far stays. To go on, run: tally backfill {name}")
+                    raise
                 took = f"in {seconds(result.elapsed_s)}" if result.rows is not None else "complete already"
                 steps.done(f"{name}: {result.groups:,} {result.unit} {took}{_mirrored(result)}")
                 found.append(result)

@@ -166,7 +166,8 @@ def opened(dsn: str | None, app: str | None, schema: str | None, output: Output)
             f'--schema "{schema}" contradicts --app {app}, whose registry has schema "{tally.schema}".',
             hint="Leave one of them out.",
         )
-    engine = create_engine(url_of(dsn, output))
+    # For `tally events`, and for whoever looks at pg_stat_activity; a name in the DSN prevails.
+    engine = create_engine(url_of(dsn, output), connect_args={"fallback_application_name": "tally"})
     try:
         options = f" --app {app}" if app is not None else f" --schema {schema}" if schema is not None else ""
         yield Target(engine, schema or (tally.schema if tally is not None else SCHEMA), tally, options)

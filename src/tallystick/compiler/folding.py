@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.components import Facet
+from tallystick.compiler.counted import counted_facet, counted_state
 from tallystick.compiler.layout import Layout, dotted
 from tallystick.compiler.partitions import list_partitions
-from tallystick.compiler.text import SETTINGS, Statement, comma, conjunction, fill, filtered, literal, private
+from tallystick.compiler.text import SETTINGS, Statement, comma, conjunction, fill, literal, private
 from tallystick.declare.names import fold_lock_key
 
 
@@ -327,35 +328,9 @@ def state_to_mirror(layout: Layout) -> Iterator[Composed]:
 
 
 def _rebuild(layout: Layout) -> Iterator[Composed]:
-    parts = layout.parts
-    yield from (fill("  {step}", step=step) for step in [*emptied(layout), raise_floor(layout, SQL("true"))])
-    rows = fill("{rows} AS r", rows=layout.source_rows())
-    for facet in parts.facets:
-        present = conjunction(
-            [*([facet.condition] if facet.condition else []), fill("{x} IS NOT NULL", x=facet.argument)]
-        )
-        columns = comma([*layout.keys, facet.argument])
-        yield fill(
-            "  INSERT INTO {table} ({names}, n) SELECT {columns}, count(*) FROM {rows} WHERE {present}"
-            " GROUP BY {columns}",
-            table=layout.object(f"facet{facet.index}"), names=comma([*layout.keys, facet.value]),
-            columns=columns, rows=rows, present=present,
-        )  # fmt: skip
-    names: list[Composable] = [*layout.narrow_column(), *layout.keys, SQL("n")]
-    items: list[Composable] = [*layout.narrow(), *layout.keys, SQL("count(*)")]
-    for additive in parts.additive:
-        names.append(additive.name)
-        items.append(fill("coalesce({total}, 0)", total=additive.gathered("insert")))
-    for extreme in parts.extremes:
-        names.append(extreme.kept)
-        items.append(extreme.over())
-    for facet in parts.facets:
-        names.append(facet.distinct)
-        items.append(filtered(fill("count(DISTINCT {x})", x=facet.argument), facet.condition))
-    yield fill(
-        "  INSERT INTO {state} ({names}) SELECT {items} FROM {rows}{group_by} HAVING count(*) > 0",
-        state=layout.object("state"), names=comma(names), items=comma(items), rows=rows,
-        group_by=fill(" GROUP BY {keys}", keys=comma(layout.keys)) if layout.keys else SQL(""),
-    )  # fmt: skip
-    yield from (fill("  {step}", step=step) for step in state_to_mirror(layout))
-    yield fill("  SELECT count(*) FROM {state}", state=layout.object("state"))
+    rows = layout.source_rows()
+    steps = [*emptied(layout), raise_floor(layout, SQL("true"))]
+    steps += [counted_facet(layout, facet, rows) for facet in layout.parts.facets]
+    steps += [counted_state(layout, rows), *state_to_mirror(layout)]
+    steps.append(fill("SELECT count(*) FROM {state}", state=layout.object("state")))
+    yield from (fill("  {step}", step=step) for step in steps)

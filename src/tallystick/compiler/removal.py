@@ -24,7 +24,7 @@ OF_ORDER = ("check", "cut", "join", "nth", "rank", "same_files", "totals")
 OF_ORDERED_PARTITIONS = ("refile",)
 OF_FORMER_LAYOUTS = ("update",)
 READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces", "count_many")
-OWN_ROWS = ("reset", "watermark", "partition", "audit")
+OWN_ROWS = ("reset", "watermark", "partition", "audit", "backlog")
 """Tables of the installation that hold rows of each aggregate."""
 EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
