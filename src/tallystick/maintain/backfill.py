@@ -220,7 +220,7 @@ def _why_anew(cursor: Cursor, schema: str, found: Installed) -> str | None:
         if chunks.is_truncated(cursor, schema, found.name):
             return f"{found.source} was truncated"
         if not places.are_known(cursor, schema, found):
-            return f"the primary key of {found.source} is another now"
+            return f"changes were captured without the primary key that {found.source} has now"
     lacking = differences(cursor, schema, found)
     if lacking:
         return "; ".join(map(str, lacking))
