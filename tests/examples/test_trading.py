@@ -100,7 +100,7 @@ def test_a_trade_under_way_while_the_day_ends(engine: Engine, market: None) -> N
     assert [(check.actual, check.direct) for check in checks(engine, readings)] == [(1, 0), (3, 0)]
     drifting = [report.aggregate for report in trading.tally.verify(engine) if not report.is_exact]
     assert drifting == ["trades_today", "volume_today"]
-    trading.tally.backfill(engine, only=["trades_today", "volume_today"])
+    trading.tally.backfill(engine, only=["trades_today", "volume_today"], force=True)
     assert [(check.actual, check.direct) for check in checks(engine, readings)] == [(0, 0), (0, 0)]
     assert all(report.is_exact for report in trading.tally.verify(engine))
 

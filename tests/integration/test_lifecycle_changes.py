@@ -88,7 +88,7 @@ def test_renames(app: Connection, engine: Engine, tally: Tally, rename: LiteralS
         assert_kept(engine, tally)
     app.execute(sql.SQL("INSERT INTO {t} VALUES ('f', 1, 1, 2, 'b', 'k1', 5, 'a')").format(t=source))
     assert_kept(engine, tally)
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_kept(engine, tally)
     assert tally.uninstall(engine) == ["by_chat", "kinds", "totals"]
 
@@ -118,7 +118,7 @@ def test_new_and_dropped_columns(app: Connection, engine: Engine, tally: Tally) 
             assert_exact(engine, tally)
         tally.fold(engine)
         assert_exact(engine, tally)
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_exact(engine, tally)
 
 

@@ -89,7 +89,7 @@ def test_exact_after(owner: Connection, writer: Writer, engine: Engine, tally: T
     tally.fold(engine)
     assert_same(owner, tally)
     assert [finding for finding in tally.doctor(engine) if finding.level == "error"] == []
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_same(owner, tally)
     tally.uninstall(engine)
     assert owner.execute(r"SELECT relname FROM pg_class WHERE relname LIKE '%\_\_order'").fetchall() == []
@@ -176,7 +176,7 @@ def test_writes_while_triggers_are_disabled(owner: Connection, writer: Writer, e
     assert drifts
     assert all(report.first for report in drifts)
     writer.write()
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_orders_exact(engine, tally)
 
 
@@ -189,7 +189,7 @@ def test_function_of_another_meaning(owner: Connection, writer: Writer, engine: 
     tally.fold(engine)
     writer.write()
     owner.execute("REINDEX TABLE app.message")
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_orders_exact(engine, tally)
     writer.write()
     tally.fold(engine)

@@ -82,7 +82,7 @@ def test_installed_by_a_superuser(
         assert_exact(engine, tally)
         tally.fold(engine)
         assert_exact(engine, tally)
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_exact(engine, tally)
     assert _errors(engine, tally) == set()
 
@@ -121,7 +121,7 @@ def test_installer_may_read_again(
     assert_exact(engine, tally)
     _write(writer)
     assert_exact(engine, tally)
-    tally.backfill(own)
+    tally.backfill(own, force=True)
     assert_exact(engine, tally)
     assert _errors(own, tally) == set()
 
@@ -132,7 +132,7 @@ def test_installer_may_not_read(superuser: Connection, installer: str, lost: tup
     assert [result.deltas > 0 for result in tally.fold(own, only=["counts"])] == [True]
     refused: list[Callable[[], object]] = [
         lambda: tally.fold(own, only=["bests"]),
-        lambda: tally.backfill(own),
+        lambda: tally.backfill(own, force=True),
         lambda: tally.verify(own),
     ]
     for operation in refused:

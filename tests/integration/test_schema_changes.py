@@ -231,7 +231,7 @@ def test_exact_after(owner: Connection, writer: Writer, engine: Engine, tally: T
     tally.fold(engine)
     assert_same(owner)
     assert [finding for finding in tally.doctor(engine) if finding.level == "error"] == []
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_same(owner)
 
 
@@ -315,7 +315,7 @@ def test_writes_while_triggers_are_disabled(owner: Connection, writer: Writer, e
     owner.execute("ALTER TABLE app.message ENABLE TRIGGER USER")
     assert "drift" in {report.status for report in tally.verify(engine)}
     writer.write()
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_exact(engine, tally)
     writer.write()
     assert_exact(engine, tally)
@@ -341,7 +341,7 @@ def test_function_of_another_meaning(owner: Connection, writer: Writer, engine: 
     assert [report.aggregate for report in tally.verify(engine) if not report.is_exact] == ["labels"]
     writer.write()
     tally.fold(engine)
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_exact(engine, tally)
     writer.write()
     assert_exact(engine, tally)

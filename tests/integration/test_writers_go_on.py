@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tallystick import Tally, TallyError
+from tests.backfills import begin
 from tests.conftest import Connect
 from tests.isolation.stage import DECLARED, TABLE, Beside, OpenSession, assert_exact_in, ok
 from tests.oracle import assert_exact, differences
@@ -191,7 +192,10 @@ def test_stopped_half_way(
     holder, reader = session(), session()
     user.execute(PATIENCE)
     assert write(user, truncates=False) == {}
-    ok(holder, "BEGIN", "SELECT FROM tally.authors__state FOR UPDATE")
+    if operation == "backfill":
+        begin(engine, messages)
+    ok(holder, "BEGIN", "LOCK TABLE tally.authors__chunk IN ROW EXCLUSIVE MODE")
+    ok(holder, "SELECT FROM tally.authors__state FOR UPDATE")
     running = beside.start(messages.fold if operation == "fold" else messages.backfill).until_settled()
     assert running.is_waiting
     assert write(user, truncates=False) == {}

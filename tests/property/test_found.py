@@ -72,7 +72,7 @@ def test_tiny_floats_are_read_and_folded(engine: Engine, connection: Connection,
     assert_exact(engine, tally)
     tally.fold(engine)
     assert_exact(engine, tally)
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_exact(engine, tally)
 
 
@@ -85,7 +85,7 @@ def test_overflowing_float_total_hinders_no_fold(engine: Engine, connection: Con
     assert [result.deltas for result in tally.fold(engine)] == [2]
     one_group: LiteralString = "SELECT total, single_total FROM tally.spreads WHERE k = 1"
     assert connection.execute(one_group).fetchall() == [(0.5, 0.25)]
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert connection.execute(one_group).fetchall() == [(0.5, 0.25)]
     connection.execute("DELETE FROM item WHERE k = 2")
     assert_exact(engine, tally)
@@ -102,7 +102,7 @@ def test_wide_numeric_measures_fit_into_no_index(engine: Engine, connection: Con
     assert_exact(engine, tally)
     with engine.connect() as reader:
         assert [row.k for row in reader.execute(tally["sums"].top("total", 3))] == [2, 1, 3]
-    tally.backfill(engine)
+    tally.backfill(engine, force=True)
     assert_exact(engine, tally)
 
 
