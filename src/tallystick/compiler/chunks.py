@@ -61,6 +61,7 @@ def chunk_functions(
     begin: Iterable[Composable],
     count: Composable,
     settle: Iterable[Composable],
+    kept: Composable,
     declarations: Composable = NO_SQL,
 ) -> Iterator[Statement]:
     """`x__begin`, `x__extend`, `x__count`, `x__settle`.
@@ -70,15 +71,15 @@ def chunk_functions(
         walked: relation of the places of all rows that a chunk may begin with.
         begin: statements that clear what is kept.
         count: PL/pgSQL that counts the rows of the chunk `c`.
-        settle: PL/pgSQL that makes what is kept of what was counted; the number of groups goes into `written`.
+        settle: statements that make what is kept of what was counted.
+        kept: SELECT of the number of groups.
         declarations: of variables that `count` needs.
     """
     layout = order.layout
     chunk = layout.object("chunk")
-    emptied = [fill("DELETE FROM {chunk}", chunk=chunk), *begin]
-    yield _function(
-        layout, "begin", "clears what is kept, for a backfill to begin", SQL(""), SQL("void"), NO_SQL,
-        fill("  {steps};\n", steps=SQL(";\n  ").join(emptied)),
+    yield _atomic(
+        layout, "begin", "clears what is kept, for a backfill to begin", SQL("void"),
+        [fill("DELETE FROM {chunk}", chunk=chunk), *begin, SQL("SELECT")],
     )  # fmt: skip
     yield _extend(order, walked)
     body = fill(
@@ -98,16 +99,10 @@ def chunk_functions(
         layout, "count", "counts a chunk that nobody counts; returns its number and size, or NULL if there is none",
         SQL("OUT id integer, OUT size bigint"), SQL("record"), fill("  c record;\n{more}", more=declarations), body,
     )  # fmt: skip
-    steps = [
-        *settle,
-        _forget_floor(layout),
-        fill("DELETE FROM {chunk}", chunk=chunk),
-    ]
-    yield _function(
+    yield _atomic(
         layout, "settle", "makes what is kept of what was counted, and drops the changes that were counted; returns"
-        " the number of groups",
-        NO_SQL, SQL("bigint"), SQL("  written bigint;\n"),
-        fill("  {steps};\n  RETURN written;\n", steps=SQL(";\n  ").join(steps)),
+        " the number of groups", SQL("bigint"),
+        [*settle, _forget_floor(layout), fill("DELETE FROM {chunk}", chunk=chunk), kept],
     )  # fmt: skip
     yield private(layout.object(suffix) for suffix in ("begin", "extend", "count", "settle"))
 
@@ -160,11 +155,10 @@ def _extend(order: Order, walked: Composable) -> Statement:
     """Argument: rows of the new chunk. Whoever plans has waited for those who planned before."""
     layout, chunk = order.layout, order.layout.object("chunk")
     ends = [fill("last.{u}", u=name) for name in _ends(order)]
-    place = order.variables("at")
+    place = [fill("ahead.{k}", k=name) for name in order.position]
     walk = [
         fill(
-            "SELECT * INTO {place} FROM {found} AS u",
-            place=comma(place),
+            "SELECT * INTO ahead FROM {found} AS u",
             found=first(order, walked, order.position, [], pieces, offset=SQL("$1")),
         )
         for pieces in (EVERYTHING, order.behind(ends, after=False))
@@ -191,8 +185,17 @@ def _extend(order: Order, walked: Composable) -> Statement:
     )  # fmt: skip
     return _function(
         layout, "extend", "plans one more chunk of so many rows; false if there are no more rows", SQL("bigint"),
-        SQL("boolean"), fill("  last record;\n{places}", places=order.declarations("at")), body,
+        SQL("boolean"), SQL("  last record;\n  ahead record;\n"), body,
     )  # fmt: skip
+
+
+def _atomic(layout: Layout, suffix: str, purpose: str, returns: Composable, steps: Iterable[Composable]) -> Statement:
+    """In SQL, whose names follow renames of types, collations and tables."""
+    sql = fill(
+        "CREATE FUNCTION {f}() RETURNS {returns} LANGUAGE sql {settings}\nBEGIN ATOMIC\n  {steps};\nEND",
+        f=layout.object(suffix), returns=returns, settings=SETTINGS, steps=SQL(";\n  ").join(steps),
+    )  # fmt: skip
+    return Statement(purpose, sql)
 
 
 def _function(

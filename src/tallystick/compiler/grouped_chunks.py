@@ -33,6 +33,7 @@ def grouped_chunks(layout: Layout) -> Iterator[Statement]:
         order, layout.object("places"),
         begin=[fill("DELETE FROM {part}", part=part), *emptied(layout)],
         count=_count(order), settle=_settle(order),
+        kept=fill("SELECT count(*) FROM {state}", state=layout.object("state")),
     )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def _settle(order: Order) -> Iterator[Composable]:
     yield drop_counted(order)
     gone = fill("gone AS (SELECT * FROM {part})", part=layout.object("part"))
     yield fill(
-        "WITH {steps}\n    SELECT count(*) INTO written FROM next",
+        "WITH {steps}\n    SELECT count(*) FROM next",
         steps=SQL(",\n    ").join([gone, *into_state(layout, only_inserts=True)]),
     )
     yield from state_to_mirror(layout)

@@ -24,10 +24,10 @@ def ordered_chunks(buckets: Buckets) -> Iterator[Statement]:
     begin = [fill("DELETE FROM {t}", t=table) for table in (layout.object("delta"), buckets.table)]
     settle = [
         drop_counted(order), note_files(buckets), *higher_levels(buckets),
-        fill("SELECT count(*) INTO written FROM {bucket} WHERE level = 1", bucket=buckets.table),
     ]  # fmt: skip
+    kept = fill("SELECT count(*) FROM {bucket} WHERE level = 1", bucket=buckets.table)
     yield from chunk_functions(
-        order, walked, begin=[*begin, *counted_anew(layout)], count=_count(buckets), settle=settle,
+        order, walked, begin=[*begin, *counted_anew(layout)], count=_count(buckets), settle=settle, kept=kept,
         declarations=buckets.order.declarations("lo"),
     )  # fmt: skip
 
