@@ -9,6 +9,7 @@ from psycopg import sql
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Numeric, Table, func, select
 
 from tallystick import RedefinitionRefused, Tally
+from tallystick.maintain import source_index
 from tests.conftest import Connect
 from tests.objects import objects
 from tests.oracle import assert_exact
@@ -93,6 +94,29 @@ def test_ordered(app: Connection, engine: Engine, kept: Tally, parts: dict[str, 
     assert indexes(app) == 1
     assert tally.uninstall(engine) == ["o"]
     assert indexes(app) == 0
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_interrupted_before_the_old_index_goes(
+    app: Connection, engine: Engine, kept: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next redefinition would give its index the same name."""
+
+    def interrupted(*_: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source_index, "drop", interrupted)
+        with pytest.raises(Interrupted):
+            ordered(**CHANGING["key added"]).redefine(engine)
+    assert indexes(app) == 2
+    tally = ordered(**KEEPING["direction changed"])
+    tally.redefine(engine)
+    assert indexes(app) == 1
+    assert_orders_exact(engine, tally)
 
 
 def indexes(app: Connection) -> int:

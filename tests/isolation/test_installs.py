@@ -13,6 +13,11 @@ from tests.stepping import Session
 SNAPSHOT: LiteralString = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 COUNT: LiteralString = "SELECT messages FROM tally.counts WHERE chat = 1"
 DIRECTLY: LiteralString = "SELECT count(*) FROM message WHERE chat = 1"
+UNEQUAL: LiteralString = """
+(TABLE tally.authors__direct EXCEPT ALL TABLE tally.authors) UNION ALL
+(TABLE tally.authors EXCEPT ALL TABLE tally.authors__direct) UNION ALL
+(SELECT messages, authors FROM tally.totals__direct EXCEPT ALL SELECT messages, authors FROM tally.totals)
+"""
 LEFT: LiteralString = (
     "SELECT (SELECT count(*) FROM pg_trigger WHERE tgrelid = 'message'::regclass) + (SELECT count(*) FROM pg_class"
     " WHERE relnamespace = to_regnamespace('tally') AND relname LIKE 'counts%')"
@@ -159,6 +164,25 @@ def test_old_snapshots_stay_right_across_install_backfill_and_switch(
     ok(writer, "UPDATE tally.aggregate SET serving = 'kept'")
     assert [ok(each, COUNT) for each in (before, building, kept, writer)] == [[(2,)], [(3,)], [(2,)], [(1,)]]
     assert_exact_in(tally, before, building, kept, writer)
+
+
+def test_old_snapshots_are_not_served_by_a_later_installation(
+    session: OpenSession, beside: Beside, engine: Engine, tally: Tally
+) -> None:
+    """The switch that the snapshot sees is that of an installation which is gone, with its tables."""
+    old, writer = session(), session()
+    beside.run(tally.install)
+    beside.run(tally.backfill)
+    ok(old, SNAPSHOT, "SELECT count(*) FROM pg_class")
+    for _ in range(2):
+        ok(writer, "INSERT INTO message (chat, size) VALUES (1, 30)")
+        beside.run(tally.uninstall)
+        beside.run(tally.install)
+        beside.run(tally.backfill)
+    assert [ok(each, COUNT) for each in (old, writer)] == [ok(each, DIRECTLY) for each in (old, writer)]
+    for each in (old, writer):
+        assert ok(each, UNEQUAL) == []
+    assert_exact_in(tally, writer)
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -112,6 +112,13 @@ def test_ordered(engine: Engine, connect: Connect) -> None:
     after.fold(engine)
     assert serves_buckets(app, after.orders["by_size"])
     assert_orders_exact(engine, after)
+    again = Tally()
+    again.ordered("o", table, key=[table.c.size])  # the name of its index is taken
+    again.install(engine)
+    again.backfill(engine)
+    assert_orders_exact(engine, again)
+    again.uninstall(engine)
+    assert_orders_exact(engine, after)
     after.uninstall(engine)
     assert not [line for line in objects(app) if "by_size" in line or "tally_o_" in line]
 

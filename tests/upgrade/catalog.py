@@ -1,5 +1,6 @@
 """All that an installation has in the catalog, in words that are the same in any two databases."""
 
+import re
 from typing import LiteralString
 
 from tests.servers import Connection
@@ -39,5 +40,8 @@ ORDER BY 1
 
 
 def catalog_of(connection: Connection) -> list[str]:
-    """Relations, columns, constraints, indexes, functions and triggers of schema tally, with the rights on them."""
-    return [line for (line,) in connection.execute(LISTED).fetchall()]
+    """Relations, columns, constraints, indexes, functions and triggers of schema tally, with the rights on them.
+
+    Numbers of versions are left out.
+    """
+    return [re.sub(r"\bversion = \d+", "version = n", line) for (line,) in connection.execute(LISTED).fetchall()]

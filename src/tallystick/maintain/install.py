@@ -175,16 +175,16 @@ def planned(cursor: Cursor, aggregate: Kept, version: Version | None = None) -> 
     """
     lock_installation(cursor, aggregate.schema)
     aggregates.ensure_schema(cursor, aggregate.schema)
-    as_ = version or Version(aggregate.name)
-    found = aggregates.find(cursor, aggregate.schema, as_.name)
+    name = version.name if version is not None else aggregate.name
+    found = aggregates.find(cursor, aggregate.schema, name)
     if found is not None and found.fingerprint != aggregate.fingerprint:
         inspect(cursor, aggregate)
-        return Planned(as_.name, found.source or "", None, changes=tuple(aggregates.changes(found, aggregate)))
+        return Planned(name, found.source or "", None, changes=tuple(aggregates.changes(found, aggregate)))
     if found is not None:
         return _missing(cursor, aggregate, found)
     if isinstance(aggregate, Ordered):
-        refuse_taken_functions(cursor, aggregate, as_.name)
-    return compiled_for(cursor, aggregate, as_)
+        refuse_taken_functions(cursor, aggregate, name)
+    return compiled_for(cursor, aggregate, version)
 
 
 def compiled_for(cursor: Cursor, aggregate: Kept, version: Version | None = None) -> Planned:
@@ -193,7 +193,7 @@ def compiled_for(cursor: Cursor, aggregate: Kept, version: Version | None = None
     Raises:
         DeclarationError: it cannot be kept.
     """
-    as_ = version or Version(aggregate.name)
+    as_ = version or Version(aggregate.name, aggregates.next_version(cursor, aggregate.schema))
     shape, snapshot, source = inspect(cursor, aggregate)
     if as_.replaces is not None:
         shape = arranged(cursor, aggregate, shape, as_.replaces)
@@ -203,7 +203,7 @@ def compiled_for(cursor: Cursor, aggregate: Kept, version: Version | None = None
     if isinstance(aggregate, Ordered):
         refuse_other_primary_key(cursor, aggregate, source)
         refuse_arrays(aggregate, snapshot.keys)
-        index = needed_index(cursor, aggregate, as_.number, shape, source)
+        index = needed_index(cursor, aggregate, shape, source)
     compiled = compiled_as(aggregate, as_.name, as_.number, shape, snapshot)
     mirror = snapshot.mirror.table if snapshot.mirror is not None else None
     by = index.used if index is not None else None
@@ -221,7 +221,7 @@ def _missing(cursor: Cursor, aggregate: Kept, found: Installed) -> Planned:
     shape, snapshot, source = inspect(cursor, aggregate)
     index = None
     if lacks_index and isinstance(aggregate, Ordered):
-        index = needed_index(cursor, aggregate, found.version, shape, source)
+        index = needed_index(cursor, aggregate, shape, source)
     if is_captured:
         return Planned(found.name, source.name, None, index=index)
     compiled = compiled_as(

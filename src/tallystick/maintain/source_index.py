@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import count
 
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
@@ -67,15 +68,13 @@ class NeededIndex:
         return fill("ON {table} {columns}", table=canonical(table), columns=canonical(self.columns))
 
 
-def needed_index(cursor: Cursor, aggregate: Ordered, version: int, shape: Shape, source: Relation) -> NeededIndex:
+def needed_index(cursor: Cursor, aggregate: Ordered, shape: Shape, source: Relation) -> NeededIndex:
     """Look for an index that serves an aggregate. The caller's transaction keeps nothing of it.
 
-    Args:
-        version: of the definition, whose predecessor may have an index too.
     Raises:
         InstallError: PostgreSQL refuses such an index.
     """
-    name = index_name(aggregate.schema, aggregate.name, version)
+    name = _free_name(cursor, aggregate, source)
     probe = Identifier("pg_temp", shape.alias)
     with cursor.connection.transaction(force_rollback=True):
         cursor.execute(fill("CREATE TEMP TABLE {t} (LIKE {source})", t=probe, source=canonical(source.name)))
@@ -100,8 +99,18 @@ def _columns(definition: str) -> str:
     return definition[using.start :]
 
 
-def index_name(schema: str, aggregate: str, version: int = 1) -> str:
-    return internal_name(f"{schema}_{aggregate}", "order" if version == 1 else f"order{version}")
+def index_name(schema: str, aggregate: str, number: int = 1) -> str:
+    return internal_name(f"{schema}_{aggregate}", "order" if number == 1 else f"order{number}")
+
+
+def _free_name(cursor: Cursor, aggregate: Ordered, source: Relation) -> str:
+    """The first name that no aggregate's index has: those of a predecessor, or of one that was renamed, stay theirs.
+
+    It is the same one when a build that was killed is begun anew.
+    """
+    taken = {split_name(found.index) for found in aggregates.every(cursor, aggregate.schema) if found.index is not None}
+    names = (index_name(aggregate.schema, aggregate.name, number) for number in count(1))
+    return next(name for name in names if (split_name(source.name)[0], name) not in taken)
 
 
 def build(engine: Engine, needed: NeededIndex, told: Told) -> str:
@@ -118,7 +127,8 @@ def build(engine: Engine, needed: NeededIndex, told: Told) -> str:
             all the time.
     """
     with transaction(engine, read_only=True) as cursor:
-        if catalog.is_valid_index(cursor, needed.qualified):
+        is_left = catalog.comment_on(cursor, needed.qualified) == _mark(needed.schema)
+        if catalog.is_valid_index(cursor, needed.qualified) and not is_left:
             raise InstallError(
                 f"{needed.source.name} has an index {needed.qualified} already, of other columns than are needed.",
                 hint="Rename that index, or the aggregate.",

@@ -27,7 +27,8 @@ class Installed:
 
     `source` is None if the table is gone; `mirror` is the parent's name. An ordered one has its `ordering`, and the
     name of the source's `index` that it walks along. `rolled_back`: an operator keeps readers on the source. `version`
-    counts definitions; `replaces` names the aggregate whose next version this is.
+    is a number of its own for each installation and redefinition; `replaces` names the aggregate whose next version
+    this is.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Version:
     """The name under which a definition is installed, its number, and the aggregate that it is to replace."""
 
     name: str
-    number: int = 1
+    number: int
     replaces: str | None = None
 
 
@@ -85,8 +86,9 @@ def changes(found: Installed, aggregate: Kept) -> list[Change]:
 
 
 def next_version(cursor: Cursor, schema: str) -> int:
-    """A number that no definition in the schema has."""
-    return int(one_row(cursor.execute(_fill("SELECT coalesce(max(version), 0) + 1 FROM {aggregate}", schema)))[0])
+    """A number that no version in the schema has or had: an old snapshot may see the row of one that is gone."""
+    query = "SELECT nextval(pg_get_serial_sequence(%s, 'version'))"
+    return int(one_row(cursor.execute(query, (qualified(schema, "aggregate"),)))[0])
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
