@@ -31,7 +31,7 @@ from tallystick.errors import InstallError, NotInstalled, UsageError
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.install import compiled_for, run_step
 from tallystick.maintain.patience import patiently
-from tallystick.store import aggregates, catalog, events, layouts
+from tallystick.store import aggregates, catalog, events, layouts, readers
 from tallystick.store.aggregates import LAYOUT_VERSION
 from tallystick.store.connection import Cursor, transaction
 from tallystick.store.layouts import Recorded
@@ -121,11 +121,11 @@ def _kept(schema: str, found: list[Recorded], declared: dict[str, Kept]) -> list
 
 
 def _refuse_dependents(cursor: Cursor, schema: str, found: list[Recorded]) -> None:
-    relations, functions = [], []
+    gone = [*layouts.OF_AGGREGATES, "epoch"]
     for each in found:
-        relations += [*inner_views(each.name), *table_names(each.name, shape_of(each.name, each.definition))]
-        functions += function_names(each.name)
-    others = layouts.dependents(cursor, schema, [*relations, *layouts.OF_AGGREGATES, "epoch"], functions)
+        gone += [*inner_views(each.name), *table_names(each.name, shape_of(each.name, each.definition))]
+        gone += function_names(each.name)
+    others = readers.dependents(cursor, schema, gone)
     if others:
         raise InstallError(
             f'others have built on what schema "{schema}" keeps for itself: {", ".join(others)}. Nothing was changed.',

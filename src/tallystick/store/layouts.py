@@ -1,4 +1,4 @@
-"""Installations of earlier layouts: what they hold, what others have built on them, and their tables made anew."""
+"""Installations of earlier layouts: what they hold, and their tables made anew."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystick.compiler.text import comma, fill, literal
 from tallystick.declare.names import internal_name
 from tallystick.store import catalog
 from tallystick.store.connection import Cursor
-from tallystick.store.queries import counter_functions, counter_tables, named, own_functions, own_tables
+from tallystick.store.queries import counter_functions, counter_tables, own_functions, own_tables
 
 OF_AGGREGATES = ("layout", "aggregate", "reset", "watermark", "partition")
 """Tables that say where aggregates stand; what is to be known of these is told by their rows in `aggregate`."""
@@ -57,12 +57,6 @@ def act_as_owner(cursor: Cursor, schema: str, relation: str) -> None:
 def is_at_rest(cursor: Cursor, schema: str, name: str) -> bool:
     """Whether nothing of an aggregate is there but what readers name: it answers from its source."""
     return not catalog.relation_exists(cursor, catalog.qualified(schema, internal_name(name, "delta")))
-
-
-def dependents(cursor: Cursor, schema: str, relations: list[str], functions: list[str]) -> list[str]:
-    """What others have built on relations and functions of the schema, described as PostgreSQL does."""
-    parameters = {"schema": schema, "relations": relations, "functions": functions}
-    return [what for (what,) in cursor.execute(named("dependents"), parameters).fetchall()]
 
 
 def replace_functions(cursor: Cursor, schema: str) -> None:

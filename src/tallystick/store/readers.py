@@ -57,10 +57,14 @@ def _exists(cursor: Cursor, schema: str, grant: Grant) -> bool:
     return bool(columns) and grant.column in (None, *columns)
 
 
-def dependents(cursor: Cursor, schema: str, needed: Sequence[str], own: Sequence[str]) -> list[str]:
-    """Whatever outside of `own` PostgreSQL would drop together with one of the needed objects, as it describes it."""
-    parameters = {"schema": schema, "needed": list(needed), "own": list(own)}
-    return [what for (what,) in cursor.execute(named("built_upon"), parameters).fetchall()]
+def dependents(cursor: Cursor, schema: str, needed: Sequence[str], own: Sequence[str] | None = None) -> list[str]:
+    """Whatever PostgreSQL would drop together with one of the needed objects, as it describes it.
+
+    Args:
+        own: objects that are not told; None for all of the schema.
+    """
+    parameters = {"schema": schema, "needed": list(needed), "own": list(own) if own is not None else None}
+    return [what for (what,) in cursor.execute(named("dependents"), parameters).fetchall()]
 
 
 def not_replaceable(cursor: Cursor, schema: str, old: Objects, new: Objects) -> list[str]:

@@ -141,18 +141,21 @@ SELECT pg_get_function_arguments(p.oid), p.proretset, CASE WHEN t.typtype <> 'c'
 FROM pg_proc AS p JOIN pg_type AS t ON t.oid = p.prorettype
 WHERE p.proname = %(name)s AND p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
 
--- name: built_upon
--- What else needs relations and functions of a schema, or the row type of one of them; `own` are not told.
-WITH own AS (
+-- name: dependents
+-- What else needs relations and functions of a schema, or the row type of one of them; not told is what is in `own`, or,
+-- without it, in the schema.
+WITH held AS (
     SELECT 'pg_class'::regclass::oid AS class, c.oid, c.relname::text AS name FROM pg_class AS c
-    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(own)s::text[])
+    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
     UNION ALL
     SELECT 'pg_proc'::regclass, p.oid, p.proname::text FROM pg_proc AS p
-    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(own)s::text[])
+    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
+), own AS (
+    SELECT class, oid FROM held WHERE %(own)s::text[] IS NULL OR name = ANY (%(own)s::text[])
 ), needed AS (
-    SELECT class, oid FROM own WHERE name = ANY (%(needed)s::text[])
+    SELECT class, oid FROM held WHERE name = ANY (%(needed)s::text[])
     UNION ALL
-    SELECT 'pg_type'::regclass, t.oid FROM own JOIN pg_type AS t ON t.typrelid = own.oid AND class = 'pg_class'::regclass
+    SELECT 'pg_type'::regclass, t.oid FROM held JOIN pg_type AS t ON t.typrelid = held.oid AND class = 'pg_class'::regclass
     WHERE name = ANY (%(needed)s::text[])
 ), found AS (
     SELECT d.classid AS class, d.objid AS oid, d.objsubid AS part,
@@ -384,39 +387,3 @@ SELECT EXISTS (
 
 -- name: replica_lag
 SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
-
--- name: dependents
--- Views, functions and constraints outside of a schema that need relations or functions of it.
-WITH inner_objects AS (
-    SELECT 'pg_class'::regclass AS classid, c.oid FROM pg_class AS c
-    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(relations)s::text[])
-    UNION ALL
-    SELECT 'pg_type'::regclass, c.reltype FROM pg_class AS c
-    WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relname = ANY (%(relations)s::text[])
-    UNION ALL
-    SELECT 'pg_proc'::regclass, p.oid FROM pg_proc AS p
-    WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proname = ANY (%(functions)s::text[])
-), needing AS (
-    SELECT DISTINCT d.classid, d.objid
-    FROM pg_depend AS d JOIN inner_objects AS i ON d.refclassid = i.classid AND d.refobjid = i.oid
-    WHERE d.deptype IN ('n', 'a')
-), owners AS (
-    SELECT 'pg_class'::regclass AS classid, r.ev_class AS objid
-    FROM needing AS n JOIN pg_rewrite AS r ON n.classid = 'pg_rewrite'::regclass AND r.oid = n.objid
-    UNION
-    SELECT n.classid, n.objid FROM needing AS n WHERE n.classid = 'pg_proc'::regclass
-    UNION
-    SELECT 'pg_class'::regclass, k.conrelid
-    FROM needing AS n JOIN pg_constraint AS k ON n.classid = 'pg_constraint'::regclass AND k.oid = n.objid
-    UNION
-    SELECT 'pg_class'::regclass, a.adrelid
-    FROM needing AS n JOIN pg_attrdef AS a ON n.classid = 'pg_attrdef'::regclass AND a.oid = n.objid
-    UNION
-    SELECT 'pg_class'::regclass, n.objid FROM needing AS n JOIN pg_class AS c ON n.classid = 'pg_class'::regclass
-        AND c.oid = n.objid WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c')
-)
-SELECT pg_describe_object(o.classid, o.objid, 0) FROM owners AS o
-LEFT JOIN pg_class AS c ON o.classid = 'pg_class'::regclass AND c.oid = o.objid
-LEFT JOIN pg_proc AS p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
-WHERE coalesce(c.relnamespace, p.pronamespace) <> to_regnamespace(quote_ident(%(schema)s))
-ORDER BY 1
