@@ -1,7 +1,7 @@
 """An aggregate takes another name under its readers and writers, with its state and its grants."""
 
 from collections.abc import Callable
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -9,8 +9,11 @@ from psycopg import sql
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table
 
 from tallystick import NotInstalled, RedefinitionRefused, Tally, UsageError
-from tallystick.maintain import install
+from tallystick.maintain import install, schedule
+from tallystick.maintain.audit import audit_step
+from tallystick.store import backlog
 from tallystick.store.aggregates import Version
+from tallystick.store.connection import transaction
 from tests.conftest import Connect
 from tests.isolation.stage import DECLARED, Beside, OpenSession, assert_exact_in, ok
 from tests.objects import objects
@@ -21,6 +24,11 @@ SNAPSHOT: LiteralString = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 READ: LiteralString = "SELECT messages FROM tally.counts WHERE chat = 1"
 READ_AFTER: LiteralString = "SELECT messages FROM tally.per_chat WHERE chat = 1"
 HALVES: LiteralString = "TABLE tally.per_chat EXCEPT ALL TABLE tally.per_chat__direct"
+# Only aggregates over partitioned tables have rows in `partition`.
+NAMING_AGGREGATES: LiteralString = """
+SELECT relname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'aggregate'
+WHERE relnamespace = 'tally'::regnamespace AND relkind = 'r' AND relname NOT IN ('event', 'partition') ORDER BY 1
+"""
 WRITE: LiteralString = "INSERT INTO message (chat, size, author) VALUES (1, 40, 'eve'), (3, 1, NULL)"
 
 
@@ -56,6 +64,34 @@ def test_takes_all_along(engine: Engine, tally: Tally, renamed: Tally, connect: 
     assert app.execute("SELECT detail FROM tally.event WHERE aggregate = 'per_chat'").fetchall()[-2:] == [
         ({"was": "counts"},)
     ]
+
+
+def test_rows_of_the_installation_follow(engine: Engine, tally: Tally, renamed: Tally, connect: Connect) -> None:
+    """Whatever table names the aggregate, but the log, which says what was."""
+    app = connect(autocommit=True)
+    tables = [sql.Identifier("tally", table) for (table,) in app.execute(NAMING_AGGREGATES).fetchall()]
+
+    def of(name: str) -> list[Any]:
+        query = sql.SQL("SELECT to_jsonb(t) - 'aggregate' - 'folder' FROM {} AS t WHERE aggregate = {}")
+        return [app.execute(query.format(table, sql.Literal(name))).fetchall() for table in tables]
+
+    app.execute("INSERT INTO message (chat, size) SELECT i, i FROM generate_series(1, 2000) AS i")
+    tally.fold(engine)
+    audit_step(engine, "tally", "counts", budget_s=0)
+    schedule.add(engine, "tally", "nightly", "0 0 * * *", "verify", "counts")
+    app.execute("TRUNCATE message")
+    app.execute(WRITE)
+    with transaction(engine) as cursor:
+        backlog.note(cursor, "tally", backlog.look(cursor, "tally", 10))
+    rows = of("counts")
+    assert all(rows)
+    renamed.rename(engine, "counts", "per_chat")
+    assert of("per_chat") == rows
+    assert not any(of("counts"))
+    app.execute("UPDATE tally.schedule SET due_at = now()")
+    done = schedule.run_if_due(engine, "tally", "nightly")
+    assert done is not None
+    assert [(report.aggregate, report.status) for report in done.reports] == [("per_chat", "exact")]
 
 
 def test_under_readers_and_writers(session: OpenSession, beside: Beside, renamed: Tally, connect: Connect) -> None:

@@ -325,7 +325,7 @@ def take_over(cursor: Cursor, schema: str, old: Installed, new: Installed, mirro
 
 
 def rename(cursor: Cursor, schema: str, name: str, to: str, version: int) -> None:
-    """Give the rows of an aggregate another name, and its definition a number.
+    """Give the rows of an aggregate another name, those of its schedules too, and its definition a number.
 
     The floor of the folds, and the files of an ordered one, stay what they are: in a row that this transaction wrote.
     """
@@ -336,7 +336,7 @@ def rename(cursor: Cursor, schema: str, name: str, to: str, version: int) -> Non
         " files = CASE WHEN {is_own} THEN files END",
         is_own=is_own,
     )
-    for own in OWN_ROWS:
+    for own in (*OWN_ROWS, "schedule"):
         table, more = Identifier(schema, own), kept if own == "watermark" else SQL("")
         cursor.execute(
             fill("UPDATE {t} SET aggregate = {to}{more} WHERE aggregate = {name}", t=table, more=more, **names)
