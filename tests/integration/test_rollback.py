@@ -204,7 +204,7 @@ def test_commands(app: Connection, engine: Engine, tally: Tally, command: Run) -
     found = command("resume", "by_place", "--json")
     assert found.code == 0
     (resumed,) = found.json["aggregates"]
-    assert (resumed["aggregate"], resumed["serving"], resumed["report"]["status"]) == ("by_place", "kept", "exact")
+    assert (resumed["name"], resumed["serving"], resumed["report"]["status"]) == ("by_place", "kept", "exact")
     stopped = command("rollback", "by_place", "--stop-maintenance")
     assert "by_place: readers are on the source; its triggers are off, and what was kept is given up" in stopped.out
     assert "To go back: tally install by_place && tally backfill by_place && tally resume by_place" in stopped.err

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from tallystick.cli.output import Output, Steps, duration, seconds
+from tallystick.cli.output import Output, Steps, duration, named, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
@@ -118,12 +118,14 @@ def backfill(
                 try:
                     result = backfill_one(target.engine, target.schema, name, manner, force=force, told=told)
                 except KeyboardInterrupt:
-                    output.note(f"{name}: what is counted so far stays. To go on, run: tally backfill {name}")
+                    output.note(
+                        f"{name}: what is counted so far stays. To go on, run: tally backfill {name}{target.options}"
+                    )
                     raise
                 took = f"in {seconds(result.elapsed_s)}" if result.rows is not None else "complete already"
                 steps.done(f"{name}: {result.groups:,} {result.unit} {took}{_mirrored(result)}")
                 found.append(result)
-    output.json({"aggregates": [_named(each) for each in found]})
+    output.json({"aggregates": [named(each) for each in found]})
 
 
 def fold(
@@ -165,7 +167,7 @@ def fold(
                 else:
                     into = f"{result.groups:,} {result.unit}"
                     steps.done(f"{name}: {result.deltas:,} deltas into {into} in {took}{_mirrored(result)}")
-                found.append({**_named(result), "locked": False, "error": None})
+                found.append({**named(result), "locked": False, "error": None})
     output.json({"aggregates": found})
     return 1 if any(each["error"] and not (of_all and each["locked"]) for each in found) else 0
 
@@ -266,9 +268,3 @@ def _mirrored(result: folding.FoldResult | BackfillResult) -> str:
         return ""
     later = f", {result.passed_over:,} that others hold left for the next fold" if result.passed_over else ""
     return f"; {result.copied:,} parents brought up to date{later}"
-
-
-def _named(result: folding.FoldResult | BackfillResult) -> dict[str, Any]:
-    """A result under the same key as everywhere: name."""
-    values = {field: getattr(result, field) for field in result.__dataclass_fields__ if field != "aggregate"}
-    return {"name": result.aggregate, **values}

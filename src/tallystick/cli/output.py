@@ -120,6 +120,12 @@ class Steps:
         self.begin(text)
 
 
+def named(result: Any) -> dict[str, Any]:
+    """What came of something for an aggregate, which has the same key in every object of --json: name."""
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return {"name": values.pop("aggregate"), **values}
+
+
 def shown(value: Any) -> str:
     """A value in a table."""
     if value is None:

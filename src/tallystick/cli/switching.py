@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tallystick.cli.output import Output, seconds
+from tallystick.cli.output import Output, named, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.errors import InstallError, NotKept, NotWhole, UsageError
 from tallystick.maintain import switch
@@ -48,7 +48,7 @@ def rollback(
         commands = ("install", "backfill", "resume") if stop_maintenance else ("resume",)
         way_back = " && ".join(f"tally {command} {' '.join(chosen)}{target.options}" for command in commands)
         output.note(f"To go back: {way_back}")
-    output.json({"aggregates": found, "passed_over": passed_over})
+    output.json({"aggregates": [named(each) for each in found], "passed_over": passed_over})
 
 
 def resume(
@@ -72,7 +72,7 @@ def resume(
                     found.append(switch.resume(target.engine, target.schema, name))
                 except (InstallError, NotKept, NotWhole) as error:  # no reason to leave the others rolled back
                     steps.done(str(error))
-                    refused.append({"aggregate": name, "error": error.message, "hint": error.hint})
+                    refused.append({"name": name, "error": error.message, "hint": error.hint})
                     continue
                 steps.done(f"{name}: {_outcome(found[-1])}")
         if passed_over:
@@ -80,7 +80,8 @@ def resume(
         drifting = [each.aggregate for each in found if each.report.status == "drift"]
         if drifting:
             output.note(f"Not resumed: {', '.join(drifting)}. Run: tally repair {' '.join(drifting)}{target.options}")
-    output.json({"aggregates": found, "refused": refused, "passed_over": passed_over})
+    resumed = [{**named(each), "report": named(each.report)} for each in found]
+    output.json({"aggregates": resumed, "refused": refused, "passed_over": passed_over})
     return 0 if all(each.report.is_exact for each in found) and not refused else 1
 
 

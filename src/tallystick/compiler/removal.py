@@ -26,7 +26,6 @@ OF_FORMER_LAYOUTS = ("update",)
 READS = ("count", "rank", "rank_of", "at", "percentile", "min", "max", "page", "namespaces", "count_many")
 OWN_ROWS = ("reset", "watermark", "partition", "audit", "backlog")
 """Tables of the installation that hold rows of each aggregate."""
-EVENTS = ("insert", "insert_row", "delete", "delete_row", "update", "truncate")
 
 
 def expected_triggers(schema: str, name: str, *, uses_columns: bool, is_partitioned: bool) -> dict[str, str]:

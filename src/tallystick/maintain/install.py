@@ -148,8 +148,7 @@ def uninstall(engine: Engine, schema: str, name: str) -> None:
             found = aggregates.get(cursor, schema, name)
             shape = shape_of(name, found.definition)
             # Readers and folds of ours are in these; the source comes last, so that its users wait for nothing of ours.
-            own = [catalog.qualified(schema, table) for table in table_names(name, shape)]
-            tables = [table for table in own if catalog.relation_exists(cursor, table)]
+            tables = catalog.present(cursor, schema, table_names(name, shape))
             triggers = catalog.calling(cursor, schema, function_names(name))
             tables += dict.fromkeys(table for table, _ in triggers)
             if tables:

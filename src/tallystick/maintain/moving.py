@@ -57,15 +57,10 @@ def move(
     moving = Statement("all objects at once", everything)
     for each in objects:
         lock_fold(cursor, schema, each.name)
-    tables = _present(cursor, schema, [name for each in objects for name in each.tables])
-    views = _present(cursor, schema, [*objects[0].views, *objects[0].inner_views])
+    tables = catalog.present(cursor, schema, [name for each in objects for name in each.tables])
+    views = catalog.present(cursor, schema, [*objects[0].views, *objects[0].inner_views])
     take_with_views(cursor, views, [*tables, *dict.fromkeys(table for table, _ in triggers)])
     try:
         install.run_step(cursor, found.name, moving)
     except psycopg.errors.LockNotAvailable as error:
         raise SourceLocked(str(found.source), by_readers=True) from error
-
-
-def _present(cursor: Cursor, schema: str, names: list[str]) -> list[str]:
-    qualified = [catalog.qualified(schema, name) for name in names]
-    return [name for name in qualified if catalog.relation_exists(cursor, name)]

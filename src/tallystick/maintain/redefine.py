@@ -156,7 +156,7 @@ def _fold(engine: Engine, schema: str, name: str) -> None:
 
 def _is_kept(engine: Engine, schema: str, name: str) -> bool:
     with transaction(engine, read_only=True) as cursor:
-        return aggregates.get(cursor, schema, name).phase == "kept"
+        return aggregates.get(cursor, schema, name).is_complete
 
 
 def _switched(engine: Engine, aggregate: Kept, changes: Sequence[Change]) -> Installed | None:

@@ -166,9 +166,8 @@ def _rest(engine: Engine, schema: str, found: Recorded, aggregate: Kept | None =
         layouts.act_as_owner(cursor, schema, name)
         public = _resting(cursor, aggregate) if aggregate is not None else []
         shape = shape_of(name, found.definition)
-        own = [catalog.qualified(schema, table) for table in table_names(name, shape)]
         triggers = catalog.calling(cursor, schema, function_names(name))
-        tables = [table for table in own if catalog.relation_exists(cursor, table)]
+        tables = catalog.present(cursor, schema, table_names(name, shape))
         tables += dict.fromkeys(table for table, _ in triggers)
         if tables:
             take_against_everyone(cursor, tables)

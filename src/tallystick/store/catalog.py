@@ -174,6 +174,11 @@ def relation_exists(cursor: Cursor, name: str) -> bool:
     return bool(_one(cursor, "relation_exists", name=name))
 
 
+def present(cursor: Cursor, schema: str, names: Sequence[str]) -> list[str]:
+    """Those relations of a schema that there are, by their qualified names."""
+    return [name for name in (qualified(schema, each) for each in names) if relation_exists(cursor, name)]
+
+
 def is_valid_index(cursor: Cursor, name: str) -> bool:
     """Whether there is an index of that name whose build has succeeded."""
     query = "SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)"
