@@ -1,4 +1,4 @@
-"""Verify by parts: chunk by chunk and by samples, over keys of all kinds, finds what verify of the whole finds."""
+"""Verify by parts: one after the other and by samples, over keys of all kinds, finds what verify of the whole finds."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -67,13 +67,13 @@ def app(connect: Connect) -> Connection:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "FIRST_SIZE", 2)
 
 
 @pytest.mark.parametrize(("columns", "values"), KEYS.values(), ids=KEYS)
-def test_chunks_find_what_the_whole_finds(
-    app: Connection, engine: Engine, small_chunks: None, columns: LiteralString, values: LiteralString
+def test_parts_find_what_the_whole_finds(
+    app: Connection, engine: Engine, small_parts: None, columns: LiteralString, values: LiteralString
 ) -> None:
     if "nocase" in columns:
         if app.execute("SELECT FROM pg_collation WHERE collname = 'und-x-icu'").fetchone() is None:
@@ -102,7 +102,7 @@ def test_chunks_find_what_the_whole_finds(
     assert _pass(engine, "g") == whole
 
 
-def test_chunks_of_an_aggregate_without_groups(app: Connection, engine: Engine) -> None:
+def test_parts_of_an_aggregate_without_groups(app: Connection, engine: Engine) -> None:
     app.execute("CREATE TABLE t (i integer PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
     tally = Tally()
     tally.grouped("g", "SELECT count(*) AS n FROM t")
@@ -131,7 +131,7 @@ def ordered(app: Connection, engine: Engine) -> Iterator[Tally]:
         yield tally
 
 
-def test_chunks_of_buckets(app: Connection, engine: Engine, ordered: Tally, small_chunks: None) -> None:
+def test_parts_of_buckets(app: Connection, engine: Engine, ordered: Tally, small_parts: None) -> None:
     app.execute("INSERT INTO item SELECT i, i % 4, i % 7 FROM generate_series(91, 120) AS i")
     for name in ("by_price", "by_id"):
         assert _whole(engine, name)[0] > 20
@@ -162,8 +162,8 @@ def test_samples(app: Connection, engine: Engine, ordered: Tally) -> None:
         assert (found.groups, found.drifted, found.status) == _summary(ordered.verify(engine, only=[name])[0])
 
 
-def test_a_pass_is_resumed_and_totals_are_of_all_of_it(app: Connection, engine: Engine, small_chunks: None) -> None:
-    """Chunks are made while writers go on, and what was changed since lies in later ones or in earlier ones."""
+def test_a_pass_is_resumed_and_totals_are_of_all_of_it(app: Connection, engine: Engine, small_parts: None) -> None:
+    """Parts are made while writers go on, and what was changed since lies in later ones or in earlier ones."""
     app.execute(TWENTY)
     tally = Tally()
     tally.grouped("g", "SELECT k, count(*) AS n FROM t GROUP BY k")
@@ -182,8 +182,8 @@ def test_a_pass_is_resumed_and_totals_are_of_all_of_it(app: Connection, engine: 
     assert (again.groups, again.drifted) == (tally.verify(engine)[0].groups, tally.verify(engine)[0].drifted)
 
 
-def test_two_sessions_in_one_pass(app: Connection, engine: Engine, small_chunks: None) -> None:
-    """Both have begun with the same chunk; one of them records it."""
+def test_two_sessions_in_one_pass(app: Connection, engine: Engine, small_parts: None) -> None:
+    """Both have begun with the same part; one of them records it."""
     app.execute("CREATE TABLE t (i integer PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
     tally = Tally()
     tally.grouped("g", "SELECT i, count(*) AS n FROM t GROUP BY i")
@@ -198,9 +198,7 @@ def test_two_sessions_in_one_pass(app: Connection, engine: Engine, small_chunks:
         assert audit.progress(cursor, "tally", "g", "worker").position == ["2"]
 
 
-def test_drift_is_an_event_once_for_each_chunk_that_has_one(
-    app: Connection, engine: Engine, small_chunks: None
-) -> None:
+def test_drift_is_an_event_once_for_each_part_that_has_one(app: Connection, engine: Engine, small_parts: None) -> None:
     app.execute("CREATE TABLE t (i integer PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
     tally = Tally()
     tally.grouped("g", "SELECT i, count(*) AS n FROM t GROUP BY i")
@@ -214,7 +212,7 @@ def test_drift_is_an_event_once_for_each_chunk_that_has_one(
     assert app.execute("SELECT count(*) FROM tally.audit").fetchone() == (0,)
 
 
-def test_a_chunk_follows_the_time_that_the_last_one_took(app: Connection, engine: Engine) -> None:
+def test_a_part_follows_the_time_that_the_last_one_took(app: Connection, engine: Engine) -> None:
     app.execute("CREATE TABLE t (i integer PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 3000)")
     tally = Tally()
     tally.grouped("g", "SELECT i, count(*) AS n FROM t GROUP BY i")
@@ -239,7 +237,7 @@ def test_nothing_is_kept_yet(app: Connection, engine: Engine) -> None:
 
 @pytest.mark.parametrize("style", ["SQL, DMY", "German", "Postgres, MDY"])
 def test_positions_outlive_the_settings_of_a_session(
-    app: Connection, engine: Engine, small_chunks: None, style: LiteralString
+    app: Connection, engine: Engine, small_parts: None, style: LiteralString
 ) -> None:
     app.execute(
         "CREATE TABLE t (i integer PRIMARY KEY, d timestamptz); INSERT INTO t"
@@ -287,7 +285,7 @@ def test_command(
 
 
 def _pass(engine: Engine, name: str) -> tuple[int, list[str]]:
-    """Groups, and those that drift, of a pass in the smallest chunks."""
+    """Groups, and those that drift, of a pass in the smallest parts."""
     groups, drifts = 0, list[str]()
     while True:
         step = audit_step(engine, "tally", name, budget_s=0)

@@ -312,7 +312,7 @@ def test_old_events_are_purged(app: Connection, tally: Tally, start: Callable[..
     until(lambda: rows(app, "SELECT id FROM tally.event ORDER BY id") == recent, "that only recent events are left")
 
 
-def test_it_verifies_chunk_by_chunk_and_tells_of_drift(
+def test_it_verifies_part_by_part_and_tells_of_drift(
     app: Connection, tally: Tally, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(working_on, "AUDIT_EVERY_S", 0.01)

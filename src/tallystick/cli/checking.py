@@ -30,7 +30,7 @@ def verify(
         int | None, typer.Option(min=1, metavar="N", help="Compare so many groups or buckets, taken at random.")
     ] = None,
     rolling: Annotated[
-        bool, typer.Option("--rolling", help="Chunk by chunk, each in a snapshot of its own; Ctrl-C, and it goes on.")
+        bool, typer.Option("--rolling", help="Part by part, each in a snapshot of its own; Ctrl-C, and it goes on.")
     ] = False,
     dsn: Dsn = None,
     app: App = None,

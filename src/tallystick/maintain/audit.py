@@ -1,4 +1,4 @@
-"""Verify chunk by chunk: each chunk is exact in one snapshot of its own, and none is held for long.
+"""Verify part by part: each part is exact in one snapshot of its own, and none is held for long.
 
 For tables that are too large for one query, and for workers that verify a little all the time.
 """
@@ -17,16 +17,16 @@ from tallystick.store.audit import Pass, Progress
 from tallystick.store.connection import lift_timeouts, spell_plainly, transaction
 
 STEP_S = 1.0
-"""Seconds that a chunk is to take, about; its size follows."""
+"""Seconds that a part is to take, about; its size follows."""
 MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class AuditStep:
-    """One chunk of a pass. `report` is of it alone; `groups` and `drifted` are of the whole pass so far.
+    """One part of a pass. `report` is of it alone; `groups` and `drifted` are of the whole pass so far.
 
     `is_last`: the pass is done, and the next step begins another one. `is_stored` is False if another session went
-    through the same chunk meanwhile; then that one has recorded it.
+    through the same part meanwhile; then that one has recorded it.
     """
 
     report: VerifyReport
@@ -39,12 +39,12 @@ class AuditStep:
 def audit_step(
     engine: Engine, schema: str, name: str, *, budget_s: float = STEP_S, which: Pass = "worker"
 ) -> AuditStep:
-    """Verify the next chunk of an aggregate, and record a drift as an event.
+    """Verify the next part of an aggregate, and record a drift as an event.
 
     Waits for nobody, and nobody for it. Where nothing is kept that could be compared, `report.status` tells so.
 
     Args:
-        budget_s: seconds that a chunk is to take; the next one is made larger or smaller by this one.
+        budget_s: seconds that a part is to take; the next one is made larger or smaller by this one.
         which: pass that it goes on with: the endless one of the workers, or one that was asked for.
     Raises:
         NotInstalled: there is no such aggregate.
@@ -69,10 +69,10 @@ def audit_step(
 def verify_rolling(
     engine: Engine, schema: str, name: str, *, progress: Callable[[AuditStep], None] | None = None
 ) -> VerifyReport:
-    """Verify an aggregate chunk by chunk, going on where a pass that was interrupted was left.
+    """Verify an aggregate part by part, going on where a pass that was interrupted was left.
 
     Args:
-        progress: is told of each chunk.
+        progress: is told of each part.
     Returns:
         Groups and drifts of the whole pass; the first ten of this call.
     Raises:
@@ -100,7 +100,7 @@ def _status(drifted: int) -> str:
 
 def _after(before: Progress, report: VerifyReport, position: Position | None, budget_s: float) -> Progress:
     is_new = before.position is None
-    # Twice as much or half at a time: one chunk alone may be slow by chance.
+    # Twice as much or half at a time: one part alone may be slow by chance.
     factor = min(2.0, max(0.5, budget_s / max(report.elapsed_s, 1e-6)))
     return Progress(
         position,

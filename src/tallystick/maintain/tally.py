@@ -129,7 +129,7 @@ class Tally(Registry):
         Args:
             sample: compare so many groups, or buckets of an ordered aggregate, taken at random. Counters are compared
                 whole.
-            rolling: chunk by chunk, each in a short snapshot of its own, going on where an interrupted pass was left.
+            rolling: part by part, each in a short snapshot of its own, going on where an interrupted pass was left.
         """
         return [self._verify(engine, each, sample, rolling=rolling) for each in self._with_direct(only)]
 

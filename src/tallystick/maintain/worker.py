@@ -38,7 +38,7 @@ STALE_S = 60.0
 """Between two folds that are due for no other reason than that readers are served by the source."""
 PURGE_EVERY_S = 3600.0
 AUDIT_EVERY_S = 10.0
-"""A chunk of some aggregate is verified as often as that, unless the share of time that it may take is used up."""
+"""A part of some aggregate is verified as often as that, unless the share of time that it may take is used up."""
 LOOK_SHARE = 0.02
 """Of the time, at most, is spent on looking: beside a long snapshot a look walks over all deltas folded since."""
 LOOK_RARELY_S = 30.0
@@ -56,7 +56,7 @@ class Settings:
         backlog: rows that make a fold due at once.
         max_age_s: what makes a fold due of any number of rows: how long they have waited, in seconds.
         keep_events: older events are deleted.
-        audit: the share of the worker's time that goes into verifying, chunk by chunk; 0 for none.
+        audit: the share of the worker's time that goes into verifying, part by part; 0 for none.
     """
 
     interval_s: float = 1.0
@@ -214,7 +214,7 @@ class Worker:
             _log.info("counts new partitions", extra={"aggregate": name, "partitions": ", ".join(result.adopted)})
 
     def _audit(self, names: list[str]) -> None:
-        """Verify a chunk of the aggregate whose turn it is; if it takes its time, the next has to wait for longer."""
+        """Verify a part of the aggregate whose turn it is; if it takes its time, the next has to wait for longer."""
         started = time.monotonic()
         if names:
             self._audited = next((name for name in names if name > self._audited), names[0])

@@ -1,4 +1,4 @@
-"""How far aggregates have been verified chunk by chunk, so that a pass goes on where it was left."""
+"""How far aggregates have been verified part by part, so that a pass goes on where it was left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of one pass. `position` is where its last chunk ended, None between passes; `size` is that of the next chunk."""
+    """Of one pass. `position` is where its last part ended, None between passes; `size` is that of the next part."""
 
     position: list[str | None] | None
     groups: int

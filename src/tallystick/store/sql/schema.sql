@@ -86,10 +86,10 @@ CREATE TABLE {schema}.audit (
     verified_at timestamptz NOT NULL,
     PRIMARY KEY (aggregate, pass)
 );
-COMMENT ON TABLE {schema}.audit IS 'tallystick: how far each aggregate has been verified chunk by chunk';
-COMMENT ON COLUMN {schema}.audit.position IS 'last group key, or level and place, of the last chunk; NULL between passes';
+COMMENT ON TABLE {schema}.audit IS 'tallystick: how far each aggregate has been verified part by part';
+COMMENT ON COLUMN {schema}.audit.position IS 'last group key, or level and place, of the last part; NULL between passes';
 COMMENT ON COLUMN {schema}.audit.groups IS 'verified in this pass, or the last one; so is drifted';
-COMMENT ON COLUMN {schema}.audit.size IS 'groups, or buckets, of the next chunk, about';
+COMMENT ON COLUMN {schema}.audit.size IS 'groups, or buckets, of the next part, about';
 
 CREATE TABLE {schema}.event (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
