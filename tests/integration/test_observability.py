@@ -10,6 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import URL, Engine
 
 from tallystick import Tally
+from tallystick.maintain.audit import audit_step
+from tallystick.store import events
+from tallystick.store.connection import transaction
 from tests.commands import ORDERS, Run, ran
 from tests.conftest import Connect
 from tests.servers import Connection
@@ -186,3 +189,26 @@ def test_events_tell_who_did_what(tally: Run, connect: Connect, database: URL) -
     assert (first["what"], first["aggregate"]) == ("install", "by_region")
     assert "schedule add" in tally("events").out
     assert "Nothing has been done yet" in tally("events", "--schema", "elsewhere").out
+
+
+def test_a_drift_is_told_under_the_name_that_there_is(app: Connection, engine: Engine, declared: Tally) -> None:
+    def drifting() -> list[str]:
+        with transaction(engine, read_only=True) as cursor:
+            return list(events.drifting(cursor, "tally"))
+
+    query = declared["by_region"].definition
+    renamed, changed = Tally(), Tally()
+    renamed.grouped("per_region", query)
+    changed.grouped("per_region", query.replace("count(*) AS n", "count(*) AS n, max(id) AS last"))
+    app.execute("UPDATE tally.by_region__state SET n = n + 1")
+    audit_step(engine, "tally", "by_region")
+    assert drifting() == ["by_region"]
+    renamed.rename(engine, "by_region", "per_region")
+    assert drifting() == ["per_region"]
+    changed.redefine(engine)
+    assert drifting() == []
+    app.execute("UPDATE tally.per_region__state SET n = n + 1")
+    audit_step(engine, "tally", "per_region")
+    assert drifting() == ["per_region"]
+    changed.uninstall(engine)
+    assert drifting() == []

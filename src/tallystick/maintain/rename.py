@@ -56,6 +56,7 @@ def _renamed(engine: Engine, name: str, aggregate: Kept) -> None:
             )
         shape, snapshot, _ = inspect(cursor, aggregate)
         version = aggregates.next_version(cursor, schema)
+        drift = events.drifting(cursor, schema).get(name)
         was = moving.objects_of(found)
         shape = install.arranged(cursor, aggregate, shape, name)
         compiled = install.compiled_as(aggregate, aggregate.name, version, shape, snapshot)
@@ -66,3 +67,5 @@ def _renamed(engine: Engine, name: str, aggregate: Kept) -> None:
         moving.move(cursor, schema, found, (was,), triggers, statements)
         aggregates.rename(cursor, schema, name, aggregate.name, version)
         events.record(cursor, schema, "rename", aggregate.name, was=name)
+        if drift is not None:  # it has come along
+            events.record(cursor, schema, "drift", aggregate.name, **drift.detail)

@@ -83,7 +83,10 @@ def remove(engine: Engine, schema: str, name: str) -> None:
     with transaction(engine) as cursor:
         names = [schedule.name for schedule in schedules.every(cursor, schema)]
         if name not in names or not schedules.remove(cursor, schema, name):
-            raise UsageError(f'there is no schedule "{name}" (there are: {", ".join(names) or "none"}).')
+            raise UsageError(
+                f'there is no schedule "{name}" (there are: {", ".join(names) or "none"}).',
+                hint="Run: tally schedule list",
+            )
         events.record(cursor, schema, "schedule remove", schedule=name)
 
 

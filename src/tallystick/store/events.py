@@ -60,15 +60,17 @@ def recent(cursor: Cursor, schema: str, limit: int = 100) -> list[Event]:
 
 
 def drifting(cursor: Cursor, schema: str) -> dict[str, Event]:
-    """Verifications that found drift in an aggregate, and nothing has been done about it since; by aggregate."""
+    """Verifications that found drift in what is installed, and nothing has been done about it since; by aggregate."""
     if not is_schema_installed(cursor, schema):
         return {}
     rows = cursor.execute(
         fill(
             "SELECT {columns} FROM (SELECT DISTINCT ON (aggregate) * FROM {event}"
-            " WHERE what IN ('verify', 'drift', 'repair', 'backfill', 'install', 'resume')"
-            " ORDER BY aggregate, id DESC) AS last WHERE what = 'drift' OR detail ->> 'status' = 'drift'",
-            columns=_COLUMNS, event=Identifier(schema, "event"),
+            " WHERE what IN ('verify', 'drift', 'repair', 'backfill', 'install', 'resume', 'redefine')"
+            " ORDER BY aggregate, id DESC) AS last WHERE (what = 'drift' OR detail ->> 'status' = 'drift')"
+            " AND aggregate IN (SELECT name FROM {installed} UNION ALL SELECT name FROM {counter})",
+            columns=_COLUMNS, event=Identifier(schema, "event"), installed=Identifier(schema, "aggregate"),
+            counter=Identifier(schema, "counter"),
         )
     ).fetchall()  # fmt: skip
     found = [Event(*row) for row in rows]
