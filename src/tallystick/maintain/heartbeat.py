@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
 
 import psycopg
 from sqlalchemy import Engine
@@ -16,6 +15,7 @@ from tallystick.errors import TallyError
 from tallystick.store import workers
 from tallystick.store.aggregates import is_schema_installed
 from tallystick.store.connection import transaction
+from tallystick.store.queries import PACKAGE_VERSION
 
 _log = logging.getLogger("tallystick.worker")
 
@@ -61,5 +61,4 @@ class Heartbeat:
             if self._id is not None and workers.beat(cursor, self._schema, self._id, self._doing()):
                 return
             if is_schema_installed(cursor, self._schema):
-                host, number = socket.gethostname(), version("tallystick")
-                self._id = workers.begin(cursor, self._schema, host, os.getpid(), number)
+                self._id = workers.begin(cursor, self._schema, socket.gethostname(), os.getpid(), PACKAGE_VERSION)
