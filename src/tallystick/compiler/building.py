@@ -33,7 +33,7 @@ def building_objects(schema: str, name: str, source: Source) -> Iterator[Stateme
         name: of the aggregate.
         source: of which only the name and the primary key are looked at.
     """
-    if not source.primary_key:
+    if not source.key_columns:
         return
 
     def own(suffix: str) -> Identifier:

@@ -45,7 +45,7 @@ class Source:
         unlogged: the table is not crash-safe, so what is kept of it need not be either.
         partitions: of a partitioned table those that hold rows, by name as PostgreSQL prints it; else None.
         primary_key: types of its columns, in its order.
-        key_columns: their names.
+        key_columns: their names; none where changes are not to be captured with the place of their row.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
-from tallystick.errors import SourceLocked
+from tallystick.errors import MissingPrivilege, SourceLocked
 from tallystick.maintain import mirror, partitions, places
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, chunks, locks
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, lift_timeouts, one_row, plan_anew, transaction
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,19 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
         function = Identifier(schema, internal_name(name, "fold"))
         deltas, groups = one_row(cursor.execute(fill("SELECT deltas, groups FROM {f}()", f=function)))
     if has_places:
-        with suppress(SourceLocked), transaction(engine) as cursor:  # else the next fold tries again
-            places.forget(cursor, schema, name)
+        _forget_places(engine, schema, name)
     copied = mirror.copy(engine, schema, name) if found.mirror is not None else mirror.Copied(0, 0)
     took = time.perf_counter() - started
     return FoldResult(name, deltas, groups, took, copied.done, copied.locked, tuple(adopted), found.unit)
+
+
+def _forget_places(engine: Engine, schema: str, name: str) -> None:
+    """Else the next fold tries again: changes with a place are right as well, and cost more."""
+    try:
+        with suppress(SourceLocked), transaction(engine) as cursor:
+            places.forget(cursor, schema, name)
+    except MissingPrivilege as lacking:
+        _log.warning("%s: changes go on to be captured one by one, as for a backfill. %s", name, lacking)
 
 
 def rebuild(engine: Engine, schema: str, found: Installed) -> int:

@@ -6,16 +6,19 @@ the changes of a group take more rows; so it is there no longer than needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from psycopg.sql import Identifier
 
 from tallystick.compiler.building import building_objects, no_building_objects
 from tallystick.compiler.capture import move_trigger
-from tallystick.compiler.snapshot import ColumnType, Source
+from tallystick.compiler.snapshot import ColumnType, Snapshot, Source
 from tallystick.compiler.text import canonical, fill
 from tallystick.declare.names import internal_name, trigger_name
 from tallystick.errors import InstallError
 from tallystick.maintain.inspect import primary_key
-from tallystick.store import aggregates, catalog, chunks, locks
+from tallystick.store import aggregates, catalog, chunks, layouts, locks
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor
 
@@ -36,7 +39,8 @@ def are_known(cursor: Cursor, schema: str, found: Installed) -> bool:
 
 def have_same_types(cursor: Cursor, schema: str, found: Installed) -> bool:
     """The primary key has the types that it had when the aggregate was installed."""
-    return _primary_key(cursor, schema, found)[1] == chunks.place_types(cursor, schema, found.name)
+    types = _primary_key(cursor, schema, found)[1]
+    return _as_stored(types) == _as_stored(chunks.place_types(cursor, schema, found.name))
 
 
 def learn(cursor: Cursor, schema: str, found: Installed) -> None:
@@ -49,7 +53,7 @@ def learn(cursor: Cursor, schema: str, found: Installed) -> None:
     if are_known(cursor, schema, found):
         return
     columns, types = _primary_key(cursor, schema, found)
-    if types != chunks.place_types(cursor, schema, found.name):
+    if _as_stored(types) != _as_stored(chunks.place_types(cursor, schema, found.name)):
         raise InstallError(
             f'aggregate "{found.name}": the primary key of {found.source} has other types than when it was installed.',
             hint=f"Run: tally uninstall {found.name} && tally install {found.name} && tally backfill {found.name}",
@@ -57,8 +61,21 @@ def learn(cursor: Cursor, schema: str, found: Installed) -> None:
     _forget(cursor, schema, found)
     source = Source(str(found.source), _used(cursor, schema, found), False, None, types, columns)
     statements = [*building_objects(schema, found.name, source), *move_trigger(schema, found.name, source)]
+    # The functions of capture run with the rights of their owner, and no other role may call what is made here.
+    layouts.act_as_owner(cursor, schema, internal_name(found.name, "delta"))
     for statement in statements:
         cursor.execute(statement.sql)
+
+
+def as_kept(cursor: Cursor, schema: str, found: Installed, snapshot: Snapshot) -> Snapshot:
+    """What code is compiled from that goes with the tables of an aggregate, which may be older than its primary key.
+
+    It captures no places: a backfill that is under way begins anew.
+    """
+    if found.ordering is not None:
+        return snapshot
+    types = chunks.place_types(cursor, schema, found.name) if chunks.has_chunks(cursor, schema, found.name) else ()
+    return replace(snapshot, source=replace(snapshot.source, primary_key=types, key_columns=()))
 
 
 def forget(cursor: Cursor, schema: str, name: str) -> None:
@@ -98,3 +115,8 @@ def _used(cursor: Cursor, schema: str, found: Installed) -> tuple[str, ...]:
 def _primary_key(cursor: Cursor, schema: str, found: Installed) -> tuple[tuple[str, ...], tuple[ColumnType, ...]]:
     cursor.execute(catalog.FIXED_PATH.sql)
     return primary_key(cursor, schema, found.name, found.source_oid, str(found.source))
+
+
+def _as_stored(types: Sequence[ColumnType]) -> list[tuple[str, str | None]]:
+    """What columns of ours tell of the types that they were made for: a domain is kept as what it is over."""
+    return [(type_.stored, type_.collation) for type_ in types]

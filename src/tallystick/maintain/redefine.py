@@ -18,7 +18,7 @@ from tallystick.compiler.replacement import next_name, replacement_statements
 from tallystick.declare.changes import Change
 from tallystick.declare.ordered import Kept
 from tallystick.errors import FoldLocked, NotInstalled, RedefinitionRefused
-from tallystick.maintain import backfill, folding, install, mirror, moving, source_index, verify
+from tallystick.maintain import backfill, folding, install, mirror, moving, places, source_index, verify
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.source_index import Told
@@ -170,6 +170,7 @@ def _switched(engine: Engine, aggregate: Kept, changes: Sequence[Change]) -> Ins
             return None
         shape, snapshot, _ = inspect(cursor, aggregate)
         shape = install.arranged(cursor, aggregate, shape, old.name)
+        snapshot = places.as_kept(cursor, schema, begun, snapshot)
         compiled = install.compiled_as(aggregate, old.name, begun.version, shape, snapshot)
         built = install.compiled_as(aggregate, old.name, begun.version, shape, replace(snapshot, mirror=None))
         before, after = moving.objects_of(old), moving.objects_of(begun)

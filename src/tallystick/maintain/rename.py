@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from tallystick.compiler.replacement import Objects, next_name, renaming_statements
 from tallystick.declare.ordered import Kept
 from tallystick.errors import RedefinitionRefused
-from tallystick.maintain import install, moving
+from tallystick.maintain import install, moving, places
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, events
@@ -59,6 +59,7 @@ def _renamed(engine: Engine, name: str, aggregate: Kept) -> None:
         drift = events.drifting(cursor, schema).get(name)
         was = moving.objects_of(found)
         shape = install.arranged(cursor, aggregate, shape, name)
+        snapshot = places.as_kept(cursor, schema, found, snapshot)
         compiled = install.compiled_as(aggregate, aggregate.name, version, shape, snapshot)
         now = Objects(aggregate.name, was.shape, was.ordering)
         triggers = moving.triggers_of(cursor, schema, was)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg.sql import Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.snapshot import ColumnType
-from tallystick.compiler.text import NO_SQL, fill, literal
+from tallystick.compiler.text import NO_SQL, column, fill, literal
 from tallystick.declare.names import internal_name
 from tallystick.store import catalog
 from tallystick.store.aggregates import Installed
@@ -104,7 +104,9 @@ def has_misplaced(cursor: Cursor, schema: str, found: Installed) -> bool:
     """A change was captured without the place of its row."""
     if found.ordering is not None:
         return False
-    query = fill("SELECT EXISTS (SELECT FROM {d} WHERE p1 IS NULL)", d=_object(schema, found.name, "delta"))
+    count = len(place_types(cursor, schema, found.name))
+    lacking = SQL(" OR ").join(fill("{p} IS NULL", p=column("p", index)) for index in range(1, count + 1))
+    query = fill("SELECT EXISTS (SELECT FROM {d} WHERE {l})", d=_object(schema, found.name, "delta"), l=lacking)
     return bool(one_row(cursor.execute(query))[0])
 
 
