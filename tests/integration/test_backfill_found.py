@@ -1,19 +1,21 @@
 """Backfills in chunks beside changes of the primary key, other names, other roles: what reviews have found."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import LiteralString
 
 import pytest
 from psycopg import sql
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, Text, create_engine
 from sqlalchemy.pool import NullPool
 
-from tallystick import Tally
+from tallystick import InstallError, Tally
 from tallystick.maintain.backfill import Progress
 from tallystick.maintain.redefine import redefine
 from tests.backfills import Stopped, after, stop_after
 from tests.conftest import Connect
 from tests.oracle import assert_exact
+from tests.order_oracle import assert_orders_exact, small_buckets
 from tests.servers import Connection
 
 QUERY: LiteralString = "SELECT place, count(*) AS items, sum(size) AS size FROM public.item GROUP BY place"
@@ -21,6 +23,16 @@ WIDER: LiteralString = "SELECT place, count(*) AS items, max(size) AS most FROM 
 ROWS: LiteralString = "INSERT INTO item SELECT i, i % 3, i FROM generate_series(1, 50) AS s (i)"
 MORE: LiteralString = "INSERT INTO item SELECT {} + i, i % 4, i FROM generate_series(1, 20) AS s (i)"
 MOVE: LiteralString = "UPDATE item SET id = -id WHERE size % 2 = 0"
+
+WRITE_AT_THE_SWITCH: LiteralString = """
+CREATE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO public.item SELECT CASE pg_typeof(id)::text WHEN 'bigint' THEN 10000000000 ELSE 10000 END, 9, 9
+  FROM public.item LIMIT 1;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER write AFTER INSERT ON tally.event FOR EACH ROW WHEN (NEW.what = 'redefine') EXECUTE FUNCTION write()
+"""
 
 
 def declared(name: str = "by_place", query: str = QUERY) -> Tally:
@@ -94,7 +106,7 @@ def test_renamed_after_the_primary_key_has_changed(
 def test_redefined_after_the_primary_key_has_changed(
     application: Connection, engine: Engine, before: LiteralString, change: LiteralString
 ) -> None:
-    """The next version is built, and then the key changes before it is switched to."""
+    """The next version is built, and then the key changes before it is switched to; a write follows at once."""
     application.execute(before)
     tally, redefined = declared(), declared(query=WIDER)
     tally.install(engine)
@@ -107,7 +119,9 @@ def test_redefined_after_the_primary_key_has_changed(
     with pytest.raises(Stopped):
         redefine(engine, redefined.kept()[0], step=stop)
     application.execute(change)
+    application.execute(WRITE_AT_THE_SWITCH)
     redefined.redefine(engine)
+    assert application.execute("SELECT count(*) FROM item WHERE place = 9").fetchone() == (1,)
     application.execute("ALTER TABLE item ALTER id TYPE bigint")
     write(application, 10_000_000_000)
     assert_exact(engine, redefined)
@@ -173,3 +187,69 @@ def test_places_stay_where_the_source_belongs_to_another(
     write(application, 2000)
     tally.fold(own)
     assert_exact(own, tally)
+
+
+def test_places_with_nulls_begin_it_anew(application: Connection, engine: Engine) -> None:
+    """Those of a time without the primary key: they compare with the ends of no chunk."""
+    application.execute("ALTER TABLE item DROP CONSTRAINT item_pkey, ADD PRIMARY KEY (place, id)")
+    tally, chunks = declared(), count(1)
+    tally.install(engine)
+
+    def told(_progress: Progress) -> None:
+        match next(chunks):
+            case 2:
+                application.execute("ALTER TABLE item DROP CONSTRAINT item_pkey, ALTER id DROP NOT NULL")
+                application.execute("INSERT INTO item SELECT NULL, i % 3, 1 FROM generate_series(1, 30) AS s (i)")
+            case 7:
+                application.execute("UPDATE item SET id = 100 + (ctid::text::point)[1]::integer WHERE id IS NULL")
+                application.execute("ALTER TABLE item ADD PRIMARY KEY (place, id)")
+
+    tally.backfill(engine, chunk_rows=4, told=told)
+    assert_exact(engine, tally)
+    tally.fold(engine)
+    assert_exact(engine, tally)
+
+
+def test_without_the_primary_key_it_says_how_to_go_on(application: Connection, engine: Engine) -> None:
+    tally = declared()
+    tally.install(engine)
+
+    def drop() -> None:
+        application.execute("ALTER TABLE item DROP CONSTRAINT item_pkey")
+
+    with pytest.raises(InstallError, match="has other types") as raised:
+        tally.backfill(engine, chunk_rows=10, told=after(3, drop))
+    assert "Run: tally backfill by_place" in str(raised.value)
+    tally.backfill(engine)
+    assert_exact(engine, tally)
+
+
+@pytest.mark.parametrize("descends", [False, True])
+def test_items_too_wide_for_the_end_of_a_chunk(connect: Connect, engine: Engine, descends: bool) -> None:
+    application = connect(autocommit=True)
+    application.execute('CREATE TABLE item (id integer PRIMARY KEY, kind text, title text COLLATE "C", size integer)')
+    insert: LiteralString = (
+        "INSERT INTO item SELECT i, nullif(i %% 3, 0), md5(i::text) || CASE WHEN i %% 5 < 2 THEN repeat('w', 6000)"
+        " ELSE '' END, i FROM generate_series(%s::integer, %s::integer) AS s (i)"
+    )
+    application.execute(insert, (1, 70))
+    item = Table(
+        "item", MetaData(), Column("id", Integer, primary_key=True), Column("kind", Text), Column("title", Text),
+        Column("size", Integer), schema="public",
+    )  # fmt: skip
+    title = item.c.title.desc() if descends else item.c.title.asc()
+    tally, chunks = Tally(), count(1)
+    tally.ordered("by_title", item, namespace=[item.c.kind], key=[title], sums={"size": item.c.size})
+
+    def told(_progress: Progress) -> None:
+        number = next(chunks)
+        application.execute(insert, (70 + 3 * number, 72 + 3 * number))
+        application.execute("UPDATE item SET title = reverse(title) WHERE id %% 7 = %s %% 7", (number,))
+        application.execute("DELETE FROM item WHERE id = %s * 5", (number,))
+
+    with small_buckets():
+        tally.install(engine)
+        tally.backfill(engine, chunk_rows=9, workers=2, told=told)
+        assert_orders_exact(engine, tally)
+        tally.fold(engine)
+        assert_orders_exact(engine, tally)

@@ -56,7 +56,8 @@ def learn(cursor: Cursor, schema: str, found: Installed) -> None:
     if _as_stored(types) != _as_stored(chunks.place_types(cursor, schema, found.name)):
         raise InstallError(
             f'aggregate "{found.name}": the primary key of {found.source} has other types than when it was installed.',
-            hint=f"Run: tally uninstall {found.name} && tally install {found.name} && tally backfill {found.name}",
+            hint=f"Run: tally backfill {found.name}. It counts all in one snapshot then; to go in chunks, uninstall and"
+            " install it before.",
         )
     _forget(cursor, schema, found)
     source = Source(str(found.source), _used(cursor, schema, found), False, None, types, columns)
