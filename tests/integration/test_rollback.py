@@ -207,7 +207,14 @@ def test_commands(app: Connection, engine: Engine, tally: Tally, command: Run) -
     assert (resumed["name"], resumed["serving"], resumed["report"]["status"]) == ("by_place", "kept", "exact")
     stopped = command("rollback", "by_place", "--stop-maintenance")
     assert "by_place: readers are on the source; its triggers are off, and what was kept is given up" in stopped.out
-    assert "To go back: tally install by_place && tally backfill by_place && tally resume by_place" in stopped.err
+    way_back = "tally install by_place && tally backfill by_place && tally resume by_place"
+    assert f"To go back: {way_back}" in stopped.err
+    assert "its triggers are off: see tally doctor" in command("status").out
+    examined = command("doctor", "--json")
+    assert examined.code == 0
+    assert [(each["level"], each["remedy"]) for each in examined.json["findings"] if each["subject"] == "by_place"] == [
+        ("advice", way_back)
+    ]
     backfill = command("backfill", "by_place")
     assert backfill.code == 1
     assert "Run: tally install by_place && tally backfill by_place" in backfill.err

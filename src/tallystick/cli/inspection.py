@@ -117,6 +117,8 @@ def _note(each: AggregateStatus, *, has_app: bool) -> str:
         return f"declared otherwise: see tally plan {each.name}"
     if each.uncounted:
         return each.uncounted[0] + (f" (and {len(each.uncounted) - 1} more)" if len(each.uncounted) > 1 else "")
+    if not each.is_captured:
+        return "its triggers are off: see tally doctor"
     if each.phase == "building":
         return f"tally backfill {each.name}"
     return f"rolled back; tally resume {each.name}" if each.rolled_back else ""

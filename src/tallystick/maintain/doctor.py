@@ -77,6 +77,11 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | N
         what = "serves from its source, and nothing is kept: an upgrade was stopped"
         yield Finding("error", name, what, "tally upgrade")
         return
+    if found.phase == "building" and not aggregates.is_captured(cursor, schema, name):
+        resume = f" && tally resume {name}" if found.rolled_back else ""
+        back = f"tally install {name} && tally backfill {name}{resume}"
+        yield Finding("advice", name, "serves from its source, and its triggers are off", back)
+        return
     shape = shape_of(name, found.definition)
     direct = catalog.qualified(schema, internal_name(name, "direct"))
     used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]

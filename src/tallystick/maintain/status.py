@@ -26,7 +26,8 @@ class AggregateStatus:
     an aggregate that is kept serves "direct" all the same: partitions that came or went, or, of an ordered one, a
     source that was truncated, written anew or restored since the last fold.
 
-    `rolled_back`: an operator keeps readers on the source until `tally resume`.
+    `rolled_back`: an operator keeps readers on the source until `tally resume`. `is_captured` is False if nothing
+    captures changes of the source, as after `tally rollback --stop-maintenance`.
 
     Of an ordered one, `groups` are its buckets, counted, and `depth` is the number of their levels.
 
@@ -48,6 +49,7 @@ class AggregateStatus:
     uncounted: tuple[str, ...] = ()
     depth: int | None = None
     rolled_back: bool = False
+    is_captured: bool = True
     replaces: str | None = None
 
 
@@ -79,6 +81,7 @@ def status(
                 is_declared=aggregate is not None,
                 is_current=aggregate is None or aggregate.fingerprint == installed.fingerprint, uncounted=uncounted,
                 depth=depth, rolled_back=installed.rolled_back, replaces=installed.replaces,
+                is_captured=is_kept or aggregates.is_captured(cursor, schema, installed.name),
             )  # fmt: skip
         found |= _counters(cursor, schema, {counter.name: counter for counter in declared_counters}, ages)
     for name, aggregate in by_name.items():
