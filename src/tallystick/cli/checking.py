@@ -62,8 +62,14 @@ def verify(
             _drifts(output, each)
     drifting = [each.aggregate for each in found if each.status == "drift"]
     if drifting:
-        again = f"tally repair {' '.join(drifting)}{target.options}"
-        output.note(f"{len(drifting)} of {len(found)} aggregates drift. Run: {again}")
+        by_command = {
+            "repair": [name for name in drifting if name not in known],
+            "backfill": [name for name in drifting if name in known],  # counters
+        }
+        mend = " && ".join(
+            f"tally {command} {' '.join(those)}{target.options}" for command, those in by_command.items() if those
+        )
+        output.note(f"{len(drifting)} of {len(found)} aggregates drift. Run: {mend}")
     return 1 if drifting else 0
 
 

@@ -18,7 +18,7 @@ from tallystick.maintain.folding import FoldResult
 from tallystick.maintain.install import Planned
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.verify import SHOWN, Drift, VerifyReport
-from tallystick.store import aggregates, catalog, counters
+from tallystick.store import aggregates, catalog, counters, events
 from tallystick.store.connection import Cursor, lift_timeouts, transaction
 from tallystick.store.counters import InstalledCounter
 from tallystick.store.locks import lock_installation
@@ -196,6 +196,7 @@ def backfill(engine: Engine, schema: str, name: str) -> BackfillResult:
                 hint="Mend the query; nothing was changed.",
             )
         changed = counters.correct(cursor, schema, name)
+        events.record(cursor, schema, "backfill", name, keys=changed)
     return BackfillResult(name, changed, time.perf_counter() - started)
 
 

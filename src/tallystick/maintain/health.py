@@ -30,10 +30,12 @@ def problems(engine: Engine, schema: str, found: Iterable[AggregateStatus]) -> l
         now = schedules.now(cursor)
         late = [each for each in schedules.every(cursor, schema) if now - each.due_at > LATE]
         drifting = events.drifting(cursor, schema)
-    findings = [finding for each in found for finding in _aggregate(each)]
+    by_name = {each.name: each for each in found}
+    findings = [finding for each in by_name.values() for finding in _aggregate(each)]
     for name, event in drifting.items():
         said = f"a verification at {event.at:%Y-%m-%d %H:%M} found drift"
-        findings.append(Finding("error", name, said, f"tally repair {name}"))
+        is_counter = name in by_name and by_name[name].kind == "counter"
+        findings.append(Finding("error", name, said, f"tally {'backfill' if is_counter else 'repair'} {name}"))
     findings += _workers(seen)
     for each in late:
         what = f"was due at {each.due_at:%Y-%m-%d %H:%M} and is not done"
