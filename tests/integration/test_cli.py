@@ -2,6 +2,8 @@
 
 import io
 import runpy
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy import URL
 from tests.commands import ORDERS, Run, application, ran
 from tests.conftest import Connect
 from tests.servers import Server
+from tests.workers import MAIN, PATIENCE_S
 
 
 @pytest.fixture
@@ -389,3 +392,25 @@ def test_fold_all_takes_what_is_kept_and_passes_over_what_others_fold(
     folded = tally("fold", "--all", "--json")
     assert [(each["name"], each["deltas"]) for each in folded.json["aggregates"]] == [("by_day", 1), ("by_region", 0)]
     assert tally("fold", "by_day", "--all").code == 2
+
+
+def test_an_interrupted_backfill_tells_how_to_go_on(
+    shop: psycopg.Connection[tuple[Any, ...]], tally: Run, folder: Path
+) -> None:
+    app = ("--app", "shop:tally")
+    tally("install", *app)
+    running = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "backfill", *app, "--chunk-rows", "10", "--max-rows-per-second", "10"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+    )  # fmt: skip
+    with running:
+        assert running.stderr is not None
+        while "rows" not in running.stderr.readline():  # the first chunk; the last would come a minute later
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 130
+    assert "by_region: what is counted so far stays. To go on, run: tally backfill by_region --app shop:tally" in told
+    assert "Not begun: by_day." in told
+    assert tally("backfill", *app).code == 0
+    assert tally("verify", *app).code == 0

@@ -8,6 +8,7 @@ from sqlalchemy import URL
 
 from tests.commands import ORDERS, Run, application, ran
 from tests.conftest import Connect
+from tests.servers import Connection
 
 COUNTERS = """
 from sqlalchemy import Column, MetaData, Table, Text, func, select
@@ -26,14 +27,20 @@ APP = ("--app", "counting:tally")
 
 
 @pytest.fixture
+def app(connect: Connect) -> Connection:
+    connection = connect(autocommit=True)
+    connection.execute(ORDERS)
+    return connection
+
+
+@pytest.fixture
 def tally(
-    tmp_path: Path, database: URL, connect: Connect, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database: URL, app: Connection, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Run]:
     """Run `tally` over the test's database, with counters installed, in the application's directory."""
     with application(tmp_path, monkeypatch) as folder:
         (folder / "counting.py").write_text(COUNTERS)
         monkeypatch.setenv("TALLY_DSN", database.render_as_string(hide_password=False))
-        connect(autocommit=True).execute(ORDERS)
         yield lambda *arguments: ran(capsys, *arguments)
 
 
@@ -108,8 +115,26 @@ def test_verify(installed: Run) -> None:
     assert (told.code, "-135" in told.out, "exact" in told.out) == (1, True, True)
     assert "tally backfill regions" in told.err
     assert tally("counter", "verify", "regions", "r2", "--json").code == 0
+    damaged = tally("verify", *APP)
+    assert damaged.code == 1
+    assert f"1 of 2 aggregates drift. Run: tally backfill regions {' '.join(APP)}" in damaged.err
     assert tally("backfill", "regions").code == 0
     assert tally("counter", "verify", "regions").code == 0
+
+
+def test_drift_that_a_schedule_found_is_mended_by_a_backfill(installed: Run, app: Connection) -> None:
+    tally = installed
+    tally("backfill", *APP)
+    app.execute(
+        "INSERT INTO tally.event (what, aggregate, detail) VALUES ('verify', 'regions', '{\"status\": \"drift\"}')"
+    )
+    found = tally("status", "--check", "--json")
+    assert found.code == 1
+    assert [(each["subject"], each["remedy"]) for each in found.json["problems"]] == [
+        ("regions", "tally backfill regions")
+    ]
+    assert tally("backfill", "regions").code == 0
+    assert tally("status", "--check").code == 0
 
 
 @pytest.mark.parametrize(
@@ -121,7 +146,7 @@ def test_verify(installed: Run) -> None:
         (("set", "visits", "k", "1.5"), 2, "expected an int"),
         (("set", "visits", "k", "NaN"), 2, "expected an int"),
         (("set", "visits", "k", "9223372036854775808"), 1, "bigint out of range"),
-        (("set", "visits", "k"), 2, "Missing argument"),
+        (("set", "visits", "k"), 2, "Missing argument 'N'.\nRun: tally counter set --help"),
         (("reset", "visits", "x" * 2001), 2, "at most 2,000 are taken"),
         (("verify", "visits"), 2, 'counter "visits" has no direct query'),
     ],

@@ -96,7 +96,9 @@ def _told(error: Exception) -> TallyError:
     if isinstance(error, TallyError):
         return error
     if isinstance(error, TyperException):
-        return UsageError(error.format_message().replace("\n", " "), hint="Run: tally COMMAND --help")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "tally"
+        return UsageError(error.format_message().replace("\n", " "), hint=f"Run: {command} --help")
     if isinstance(error, psycopg.Error):
         return _told_by_postgres(error)
     return TallyError(

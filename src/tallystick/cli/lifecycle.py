@@ -121,6 +121,8 @@ def backfill(
                     output.note(
                         f"{name}: what is counted so far stays. To go on, run: tally backfill {name}{target.options}"
                     )
+                    if left := chosen[chosen.index(name) + 1 :]:
+                        output.note(f"Not begun: {', '.join(left)}.")
                     raise
                 took = f"in {seconds(result.elapsed_s)}" if result.rows is not None else "complete already"
                 steps.done(f"{name}: {result.groups:,} {result.unit} {took}{_mirrored(result)}")

@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.replacement import Objects, next_name, renaming_statements
 from tallystick.declare.ordered import Kept
-from tallystick.errors import RedefinitionRefused
+from tallystick.errors import NotInstalled, RedefinitionRefused
 from tallystick.maintain import install, moving, places
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
@@ -36,7 +36,12 @@ def _renamed(engine: Engine, name: str, aggregate: Kept) -> None:
     schema = aggregate.schema
     with transaction(engine) as cursor:
         lock_installation(cursor, schema)
-        found = aggregates.get(cursor, schema, name)
+        found = aggregates.find(cursor, schema, name)
+        if found is None:
+            raise NotInstalled(
+                f'aggregate "{name}" is not installed in schema "{schema}".',
+                hint="Name it as it is installed: tally status",
+            )
         if aggregates.find(cursor, schema, aggregate.name) is not None:
             raise RedefinitionRefused(
                 f'aggregate "{name}": "{aggregate.name}" is installed already.',
