@@ -10,6 +10,9 @@ from tallystick.compiler.text import fill, literal
 from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import named
 
+LASTING_S = 5
+"""Seconds after which a transaction is one that lasts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -48,8 +51,11 @@ def dead_rows(cursor: Cursor, schema: str, least: int) -> list[tuple[str, int]]:
 
 
 def oldest_holder(cursor: Cursor) -> Holder | None:
-    """The session, prepared transaction, replication slot or standby with the oldest snapshot, beside our own."""
-    row = cursor.execute(named("oldest_holder"), {}).fetchone()
+    """The session, prepared transaction, replication slot or standby with the oldest snapshot, beside our own.
+
+    Transactions of sessions count after `LASTING_S`.
+    """
+    row = cursor.execute(named("oldest_holder"), {"least_s": LASTING_S}).fetchone()
     return None if row is None else Holder(*row)
 
 

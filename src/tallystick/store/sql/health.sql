@@ -28,6 +28,7 @@ ORDER BY 1
 
 -- name: oldest_holder
 -- Who has the oldest snapshot, in words, and what ends it. A standby that sends feedback has a session or a slot.
+-- A transaction that began a moment ago holds nothing that is dead since longer, and is nobody's to end.
 WITH holders AS (
     SELECT greatest(age(a.backend_xmin), age(a.backend_xid)) AS age,
            CASE a.backend_type WHEN 'walsender'
@@ -40,6 +41,7 @@ WITH holders AS (
     FROM pg_stat_activity AS a
     WHERE a.pid <> pg_backend_pid() AND a.backend_type IN ('client backend', 'walsender', 'background worker')
       AND (a.datname = current_database() OR a.backend_type = 'walsender')
+      AND (a.xact_start IS NULL OR clock_timestamp() - a.xact_start >= make_interval(secs => %(least_s)s))
     UNION ALL
     SELECT age(p.transaction), format('the prepared transaction %%L of %%s, %%s s old', p.gid, p.owner,
                round(extract(epoch FROM clock_timestamp() - p.prepared))), format('ROLLBACK PREPARED %%L', p.gid)
