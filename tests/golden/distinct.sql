@@ -310,20 +310,16 @@ CREATE INDEX ON "tally"."distinct__chunk" (p1);
 CREATE TABLE "tally"."distinct__part" (LIKE "tally"."distinct__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
-CREATE FUNCTION "tally"."distinct__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-BEGIN
+CREATE FUNCTION "tally"."distinct__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."distinct__chunk";
   DELETE FROM "tally"."distinct__part";
   DELETE FROM "tally"."distinct__state";
   DELETE FROM "tally"."distinct__facet1";
   DELETE FROM "tally"."distinct__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'distinct';
-END
-$tally$;
+  SELECT;
+END;
 
 -- plans one more chunk of so many rows; false if there are no more rows
 CREATE FUNCTION "tally"."distinct__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
@@ -332,7 +328,7 @@ AS $tally$
 #variable_conflict use_column
 DECLARE
   last record;
-  at1 bigint;
+  ahead record;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE invalid_transaction_state USING MESSAGE = 'aggregate "distinct": a chunk is planned in a READ COMMITTED transaction only.';
@@ -343,14 +339,14 @@ BEGIN
   IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."distinct__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."distinct__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSIF last.u1 IS NULL THEN
     RETURN false;
   ELSE
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."distinct__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."distinct__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   END IF;
   INSERT INTO "tally"."distinct__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -399,13 +395,8 @@ END
 $tally$;
 
 -- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
-CREATE FUNCTION "tally"."distinct__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-  written bigint;
-BEGIN
+CREATE FUNCTION "tally"."distinct__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."distinct__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."distinct__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."distinct__chunk" WHERE p1 IS NULL)));
   WITH gone AS (SELECT * FROM "tally"."distinct__part"),
     "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
@@ -419,13 +410,12 @@ BEGIN
     "state_new" AS (INSERT INTO "tally"."distinct__state" (k1, n, c1) SELECT k1, n, c1 FROM next WHERE place IS NULL AND n <> 0),
     "state_changed" AS (UPDATE "tally"."distinct__state" AS s SET n = f.n, c1 = f.c1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."distinct__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
-    SELECT count(*) INTO written FROM next;
+    SELECT count(*) FROM next;
   DELETE FROM "tally"."distinct__part";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct';
   DELETE FROM "tally"."distinct__chunk";
-  RETURN written;
-END
-$tally$;
+  SELECT count(*) FROM "tally"."distinct__state";
+END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."distinct__begin", "tally"."distinct__extend", "tally"."distinct__count", "tally"."distinct__settle" FROM PUBLIC;

@@ -284,19 +284,15 @@ CREATE INDEX ON "tally"."extremes__chunk" (p1);
 CREATE TABLE "tally"."extremes__part" (LIKE "tally"."extremes__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
-CREATE FUNCTION "tally"."extremes__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-BEGIN
+CREATE FUNCTION "tally"."extremes__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."extremes__chunk";
   DELETE FROM "tally"."extremes__part";
   DELETE FROM "tally"."extremes__state";
   DELETE FROM "tally"."extremes__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'extremes';
-END
-$tally$;
+  SELECT;
+END;
 
 -- plans one more chunk of so many rows; false if there are no more rows
 CREATE FUNCTION "tally"."extremes__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
@@ -305,7 +301,7 @@ AS $tally$
 #variable_conflict use_column
 DECLARE
   last record;
-  at1 bigint;
+  ahead record;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE invalid_transaction_state USING MESSAGE = 'aggregate "extremes": a chunk is planned in a READ COMMITTED transaction only.';
@@ -316,14 +312,14 @@ BEGIN
   IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'extremes') = 'kept' THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."extremes__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."extremes__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSIF last.u1 IS NULL THEN
     RETURN false;
   ELSE
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."extremes__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."extremes__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   END IF;
   INSERT INTO "tally"."extremes__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -368,13 +364,8 @@ END
 $tally$;
 
 -- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
-CREATE FUNCTION "tally"."extremes__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-  written bigint;
-BEGIN
+CREATE FUNCTION "tally"."extremes__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."extremes__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."extremes__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."extremes__chunk" WHERE p1 IS NULL)));
   WITH gone AS (SELECT * FROM "tally"."extremes__part"),
     gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, min(i1) AS i1, min(d1) AS d1, max(i2) AS i2, max(d2) AS d2 FROM (SELECT k1, n, i1, d1, i2, d2 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
@@ -383,13 +374,12 @@ BEGIN
     "state_new" AS (INSERT INTO "tally"."extremes__state" (k1, n, m1, m2) SELECT k1, n, m1, m2 FROM next WHERE place IS NULL AND n <> 0),
     "state_changed" AS (UPDATE "tally"."extremes__state" AS s SET n = f.n, m1 = f.m1, m2 = f.m2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."extremes__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
-    SELECT count(*) INTO written FROM next;
+    SELECT count(*) FROM next;
   DELETE FROM "tally"."extremes__part";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'extremes';
   DELETE FROM "tally"."extremes__chunk";
-  RETURN written;
-END
-$tally$;
+  SELECT count(*) FROM "tally"."extremes__state";
+END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."extremes__begin", "tally"."extremes__extend", "tally"."extremes__count", "tally"."extremes__settle" FROM PUBLIC;

@@ -278,19 +278,15 @@ CREATE INDEX ON "tally"."floating_point__chunk" (p1);
 CREATE TABLE "tally"."floating_point__part" (LIKE "tally"."floating_point__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
-CREATE FUNCTION "tally"."floating_point__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-BEGIN
+CREATE FUNCTION "tally"."floating_point__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."floating_point__chunk";
   DELETE FROM "tally"."floating_point__part";
   DELETE FROM "tally"."floating_point__state";
   DELETE FROM "tally"."floating_point__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'floating_point';
-END
-$tally$;
+  SELECT;
+END;
 
 -- plans one more chunk of so many rows; false if there are no more rows
 CREATE FUNCTION "tally"."floating_point__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
@@ -299,7 +295,7 @@ AS $tally$
 #variable_conflict use_column
 DECLARE
   last record;
-  at1 bigint;
+  ahead record;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE invalid_transaction_state USING MESSAGE = 'aggregate "floating_point": a chunk is planned in a READ COMMITTED transaction only.';
@@ -310,14 +306,14 @@ BEGIN
   IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'floating_point') = 'kept' THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."floating_point__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."floating_point__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSIF last.u1 IS NULL THEN
     RETURN false;
   ELSE
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."floating_point__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."floating_point__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   END IF;
   INSERT INTO "tally"."floating_point__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -362,13 +358,8 @@ END
 $tally$;
 
 -- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
-CREATE FUNCTION "tally"."floating_point__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-  written bigint;
-BEGIN
+CREATE FUNCTION "tally"."floating_point__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."floating_point__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."floating_point__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."floating_point__chunk" WHERE p1 IS NULL)));
   WITH gone AS (SELECT * FROM "tally"."floating_point__part"),
     gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4 FROM (SELECT k1, n, a1, a2, a3, a4 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
@@ -377,13 +368,12 @@ BEGIN
     "state_new" AS (INSERT INTO "tally"."floating_point__state" (k1, n, a1, a2, a3, a4) SELECT k1, n, a1, a2, a3, a4 FROM next WHERE place IS NULL AND n <> 0),
     "state_changed" AS (UPDATE "tally"."floating_point__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."floating_point__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
-    SELECT count(*) INTO written FROM next;
+    SELECT count(*) FROM next;
   DELETE FROM "tally"."floating_point__part";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'floating_point';
   DELETE FROM "tally"."floating_point__chunk";
-  RETURN written;
-END
-$tally$;
+  SELECT count(*) FROM "tally"."floating_point__state";
+END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."floating_point__begin", "tally"."floating_point__extend", "tally"."floating_point__count", "tally"."floating_point__settle" FROM PUBLIC;

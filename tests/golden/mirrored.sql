@@ -284,20 +284,16 @@ CREATE INDEX ON "tally"."mirrored__chunk" (p1);
 CREATE TABLE "tally"."mirrored__part" (LIKE "tally"."mirrored__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
-CREATE FUNCTION "tally"."mirrored__begin"() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-BEGIN
+CREATE FUNCTION "tally"."mirrored__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   DELETE FROM "tally"."mirrored__chunk";
   DELETE FROM "tally"."mirrored__part";
   INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM "tally"."mirrored__state" UNION SELECT k1 FROM "tally"."mirrored__delta";
   DELETE FROM "tally"."mirrored__state";
   DELETE FROM "tally"."mirrored__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'mirrored';
-END
-$tally$;
+  SELECT;
+END;
 
 -- plans one more chunk of so many rows; false if there are no more rows
 CREATE FUNCTION "tally"."mirrored__extend"(bigint) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
@@ -306,7 +302,7 @@ AS $tally$
 #variable_conflict use_column
 DECLARE
   last record;
-  at1 bigint;
+  ahead record;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE invalid_transaction_state USING MESSAGE = 'aggregate "mirrored": a chunk is planned in a READ COMMITTED transaction only.';
@@ -317,14 +313,14 @@ BEGIN
   IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'mirrored') = 'kept' THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."mirrored__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."mirrored__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSIF last.u1 IS NULL THEN
     RETURN false;
   ELSE
-    SELECT * INTO at1 FROM (SELECT p1 FROM "tally"."mirrored__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."mirrored__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   END IF;
   INSERT INTO "tally"."mirrored__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, at1, CASE WHEN at1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -369,13 +365,8 @@ END
 $tally$;
 
 -- makes what is kept of what was counted, and drops the changes that were counted; returns the number of groups
-CREATE FUNCTION "tally"."mirrored__settle"() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
-SET plan_cache_mode = force_custom_plan
-AS $tally$
-#variable_conflict use_column
-DECLARE
-  written bigint;
-BEGIN
+CREATE FUNCTION "tally"."mirrored__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
+BEGIN ATOMIC
   INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM "tally"."mirrored__delta";
   DELETE FROM "tally"."mirrored__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."mirrored__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."mirrored__chunk" WHERE p1 IS NULL)));
   WITH gone AS (SELECT * FROM "tally"."mirrored__part"),
@@ -385,14 +376,13 @@ BEGIN
     "state_new" AS (INSERT INTO "tally"."mirrored__state" (k1, n, a1, a2, a3) SELECT k1, n, a1, a2, a3 FROM next WHERE place IS NULL AND n <> 0),
     "state_changed" AS (UPDATE "tally"."mirrored__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."mirrored__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
-    SELECT count(*) INTO written FROM next;
+    SELECT count(*) FROM next;
   INSERT INTO "tally"."mirrored__mirror" (k1) SELECT k1 FROM "tally"."mirrored__state" WHERE (SELECT backfilled_at FROM "tally"."aggregate" WHERE name = 'mirrored') IS NOT NULL;
   DELETE FROM "tally"."mirrored__part";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'mirrored';
   DELETE FROM "tally"."mirrored__chunk";
-  RETURN written;
-END
-$tally$;
+  SELECT count(*) FROM "tally"."mirrored__state";
+END;
 
 -- for the owner alone
 REVOKE ALL ON FUNCTION "tally"."mirrored__begin", "tally"."mirrored__extend", "tally"."mirrored__count", "tally"."mirrored__settle" FROM PUBLIC;
