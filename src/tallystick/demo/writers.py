@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Executable, delete, func, insert, select, update
 
 from tallystick.demo.flights import Flight
+from tallystick.errors import FoldLocked
 from tallystick.maintain.tally import Tally
 from tallystick.store import aggregates
 from tallystick.store.connection import transaction
@@ -101,8 +102,10 @@ class Beside:
         while not self._ended.wait(FOLD_EVERY_S):
             with transaction(self.engine, read_only=True) as cursor:
                 kept = [one.name for one in aggregates.every(cursor, self.tally.schema) if one.is_complete]
-            for result in self.tally.fold(self.engine, only=kept):
-                done += Work(folds=1, folded_deltas=result.deltas)
+            for name in kept:
+                with suppress(FoldLocked):  # a backfill folds at its end
+                    (result,) = self.tally.fold(self.engine, only=[name])
+                    done += Work(folds=1, folded_deltas=result.deltas)
         return done
 
 

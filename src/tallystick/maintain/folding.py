@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
-from tallystick.errors import MissingPrivilege, SourceLocked
+from tallystick.errors import FoldLocked, MissingPrivilege, SourceLocked
 from tallystick.maintain import mirror, partitions, places
 from tallystick.maintain.patience import patiently
 from tallystick.store import aggregates, catalog, chunks, locks
@@ -90,7 +90,7 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
 def _forget_places(engine: Engine, schema: str, name: str) -> None:
     """Else the next fold tries again: changes with a place are right as well, and cost more."""
     try:
-        with suppress(SourceLocked), transaction(engine) as cursor:
+        with suppress(SourceLocked, FoldLocked), transaction(engine) as cursor:
             places.forget(cursor, schema, name)
     except MissingPrivilege as lacking:
         _log.warning("%s: changes go on to be captured one by one, as for a backfill. %s", name, lacking)
