@@ -1,5 +1,6 @@
 """Plan, install, backfill, fold, verify, status, doctor and uninstall: what each does, and what it leaves."""
 
+import re
 from typing import LiteralString
 
 import pytest
@@ -72,9 +73,14 @@ def test_plan_is_what_install_runs(app: Connection, engine: Engine, tally: Tally
         for statement in (*planned.compiled.objects, *planned.compiled.triggers):
             app.execute(statement.sql)
         app.execute("RESET search_path")
-        ran = objects(app)
+        ran = _unnumbered(objects(app))
     tally.install(engine)
-    assert objects(app) == ran
+    assert _unnumbered(objects(app)) == ran
+
+
+def _unnumbered(found: list[str]) -> list[str]:
+    """Each installation has a number of its own in the conditions of its views."""
+    return [re.sub(r"\bversion = \d+", "version = n", each) for each in found]
 
 
 def test_plan_of_what_is_installed(kept: Tally, engine: Engine) -> None:
