@@ -84,7 +84,7 @@ def backfill(
     app: App = None,
     schema: Schema = None,
     force: Annotated[bool, typer.Option("--force", help="Begin anew, also what is complete or begun.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=8, help="Chunks that are counted at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Chunks that are counted at a time.")] = 2,
     max_rows_per_second: Annotated[
         int | None, typer.Option(min=1, help="Of all workers together; without it, what others who write leave.")
     ] = None,
