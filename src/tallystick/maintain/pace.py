@@ -20,6 +20,7 @@ class Pace:
     """Of all workers of one backfill together.
 
     Args:
+        workers: how many there are.
         max_rows_per_second: as many at most; as many as can be without it.
         stop: ends all rests.
     """

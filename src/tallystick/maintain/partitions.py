@@ -6,8 +6,8 @@ import psycopg
 from psycopg.sql import Composed, Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.capture import partition_triggers
 from tallystick.compiler.text import canonical, comma, fill, literal
+from tallystick.compiler.triggers import partition_triggers
 from tallystick.declare.names import internal_name, trigger_name
 from tallystick.errors import NotWhole, SourceLocked, UsageError
 from tallystick.maintain.inspect import why_not_counted

@@ -12,9 +12,9 @@ from dataclasses import replace
 from psycopg.sql import Identifier
 
 from tallystick.compiler.building import building_objects, no_building_objects
-from tallystick.compiler.capture import move_trigger
 from tallystick.compiler.snapshot import ColumnType, Snapshot, Source
 from tallystick.compiler.text import canonical, fill
+from tallystick.compiler.triggers import move_trigger
 from tallystick.declare.names import internal_name, trigger_name
 from tallystick.errors import InstallError
 from tallystick.maintain.inspect import primary_key
