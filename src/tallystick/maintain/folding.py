@@ -125,5 +125,6 @@ def hold(cursor: Cursor, schema: str, found: Installed) -> None:
     if found.is_partitioned and found.source is not None:
         locks.hold_partitions(cursor, found.source, found.source)
     table = catalog.qualified(schema, internal_name(found.name, found.kept_in))
-    for lock in locks.for_rebuild(table, found.source):
-        cursor.execute(lock.sql)
+    locks.hold_state(cursor, table)
+    if found.source is not None:
+        locks.hold_source(cursor, found.source)

@@ -61,14 +61,9 @@ def against_everyone(tables: Sequence[str]) -> Statement:
     )
 
 
-def for_rebuild(state: str, source: str | None) -> list[Statement]:
-    """Keep folds out of the state, which writers never touch, and a rewrite of the source from beginning."""
-    found = [
-        Statement("no fold in the state", fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE", t=canonical(state))),
-    ]
-    if source is not None:
-        found.append(Statement("the source stays", fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(source))))
-    return found
+def hold_state(cursor: Cursor, state: str) -> None:
+    """Keep folds out of the state, which writers never touch."""
+    cursor.execute(fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE", t=canonical(state)))
 
 
 def hold_source(cursor: Cursor, source: str) -> None:
