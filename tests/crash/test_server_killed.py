@@ -92,8 +92,8 @@ def test_killed_under_load(durable: Server, engine: Engine, connect: Callable[[]
         else:
             kill_a_backend(load)
         committed |= load.end()
-        folding.end()
-        running.end()
+        folding.stop()
+        running.stop()
         durable.cluster.ensure()
         world.check(engine, tally, committed)
         tally.backfill(engine)  # goes on with what was begun

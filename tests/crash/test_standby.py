@@ -131,8 +131,8 @@ def test_promotion_under_load(pair: Pair) -> None:
     load.until_committed(60)
     world.cut_power(pair.primary.cluster)
     committed = load.end()
-    folding.end()
-    counting.end()
+    folding.stop()
+    counting.stop()
     with pair.at_standby() as connection:
         assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
         connection.execute("ALTER SYSTEM RESET synchronous_standby_names")

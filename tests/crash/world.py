@@ -203,7 +203,10 @@ class Load:
 
 
 class Repeated:
-    """An operation of ours, again and again in a thread, until it is stopped or loses its connection."""
+    """An operation of ours, again and again in a thread, until it is stopped or loses its connection.
+
+    A server that recovers by itself may do so between two connections of the operation, which then loses none.
+    """
 
     def __init__(self, run: Callable[[], object]) -> None:
         self._run = run
@@ -216,12 +219,8 @@ class Repeated:
         assert self._begun.wait(DEADLINE_S)
 
     def stop(self) -> None:
-        """End it after the run that is under way."""
+        """End it after the run that is under way, if it has not lost its connection."""
         self._stopped.set()
-        self.end()
-
-    def end(self) -> None:
-        """Wait until it has ended by the loss of its connection."""
         self._running.result(DEADLINE_S)
         self._thread.shutdown()
 

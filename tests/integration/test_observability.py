@@ -1,5 +1,6 @@
 """What is told of an installation and its workers: metrics, `tally status --check`, `tally events`."""
 
+import logging
 import socket
 import urllib.error
 import urllib.request
@@ -116,6 +117,8 @@ def test_an_address_that_is_taken(tally: Run) -> None:
         refused = tally("worker", "--metrics-port", f"127.0.0.1:{taken.getsockname()[1]}")
     assert refused.code == 2
     assert "cannot be served" in refused.err
+    logger = logging.getLogger("tallystick")
+    assert (logger.handlers, logger.propagate, logger.level) == ([], True, logging.NOTSET)  # as if it had not run
 
 
 def test_status_shows_workers_and_ages(app: Connection, tally: Run, database: URL) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -18,14 +20,20 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def log_to_stderr(log_format: LogFormat, *, verbose: bool) -> None:
-    """Write what the package logs to stderr, from now on. `verbose`: what goes without saying, too."""
+@contextmanager
+def logging_to_stderr(log_format: LogFormat, *, verbose: bool) -> Iterator[None]:
+    """Write what the package logs to stderr, and nowhere else. `verbose`: what goes without saying, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if log_format is LogFormat.JSON else _Text())
     logger = logging.getLogger("tallystick")
-    logger.handlers = [handler]
-    logger.propagate = False
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

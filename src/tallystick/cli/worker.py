@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from tallystick.cli.logs import LogFormat, log_to_stderr
+from tallystick.cli.logs import LogFormat, logging_to_stderr
 from tallystick.cli.output import Output
 from tallystick.cli.target import App, Dsn, Schema, opened
 from tallystick.errors import UsageError
@@ -55,12 +55,11 @@ def work(
     with opened(dsn, app, schema, Output(as_json=False)) as target:
         engine = engine_for(target.engine.url)
         stop = Stop(engine)
-        log_to_stderr(log_format, verbose=verbose)
         worker = Worker(engine, target.schema, settings, stop)
         try:
-            if metrics_port is not None:
-                _serve_metrics(engine, target.schema, worker, metrics_port)
-            with _signals(stop):
+            with logging_to_stderr(log_format, verbose=verbose), _signals(stop):
+                if metrics_port is not None:
+                    _serve_metrics(engine, target.schema, worker, metrics_port)
                 worker.run()
         finally:
             engine.dispose()
