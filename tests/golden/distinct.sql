@@ -307,13 +307,13 @@ CREATE TABLE "tally"."distinct__chunk" (
 CREATE INDEX ON "tally"."distinct__chunk" (p1);
 
 -- what the chunks of a backfill count to, as deltas; empty otherwise
-CREATE TABLE "tally"."distinct__part" (LIKE "tally"."distinct__delta" INCLUDING DEFAULTS);
+CREATE TABLE "tally"."distinct__counted" (LIKE "tally"."distinct__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
 CREATE FUNCTION "tally"."distinct__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."distinct__chunk";
-  DELETE FROM "tally"."distinct__part";
+  DELETE FROM "tally"."distinct__counted";
   DELETE FROM "tally"."distinct__state";
   DELETE FROM "tally"."distinct__facet1";
   DELETE FROM "tally"."distinct__delta";
@@ -327,6 +327,8 @@ SET plan_cache_mode = force_custom_plan
 AS $tally$
 #variable_conflict use_column
 DECLARE
+  size bigint := $1;
+  tail record;
   last record;
   ahead record;
 BEGIN
@@ -335,18 +337,27 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.distinct', 0));
   LOCK TABLE "tally"."distinct__chunk" IN ROW EXCLUSIVE MODE;
-  SELECT * INTO last FROM "tally"."distinct__chunk" ORDER BY id DESC LIMIT 1;
-  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept' THEN
+  SELECT p1 INTO tail FROM "tally"."distinct__chunk" WHERE id = 0;
+  IF NOT FOUND THEN
+    INSERT INTO "tally"."distinct__chunk" (id, p1, size, counter)
+      SELECT 0, t.p1, CASE WHEN t.p1 IS NOT NULL THEN 0 END, pg_current_xact_id()
+      FROM (SELECT WHERE NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'distinct') = 'kept') AS due LEFT JOIN (SELECT p1 FROM "tally"."distinct__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
+    RETURN FOUND;
+  END IF;
+  SELECT * INTO last FROM "tally"."distinct__chunk" WHERE id > 0 ORDER BY id DESC LIMIT 1;
+  IF tail.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."distinct__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
-  ELSIF last.u1 IS NULL THEN
-    RETURN false;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."distinct__places" WHERE ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSE
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."distinct__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."distinct__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  IF NOT FOUND THEN
+    ahead := tail;
+    size := NULL;
   END IF;
   INSERT INTO "tally"."distinct__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, size, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -368,22 +379,22 @@ BEGIN
     RETURN;
   END IF;
   IF c.p1 IS NULL AND c.u1 IS NULL THEN
-    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+    INSERT INTO "tally"."distinct__counted" (epoch, facet, k1, n, v1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE true)) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   ELSIF c.p1 IS NULL THEN
-    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+    INSERT INTO "tally"."distinct__counted" (epoch, facet, k1, n, v1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE ROW(p1) < ROW(c.u1))) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   ELSIF c.u1 IS NULL THEN
-    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+    INSERT INTO "tally"."distinct__counted" (epoch, facet, k1, n, v1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE ROW(p1) >= ROW(c.p1))) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
   ELSE
-    INSERT INTO "tally"."distinct__part" (epoch, facet, k1, n, v1)
+    INSERT INTO "tally"."distinct__counted" (epoch, facet, k1, n, v1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), facet, k1, n, v1
   FROM (SELECT k1, count(*) AS n, v1, CASE WHEN GROUPING(v1) = 0 THEN 1 ELSE 0 END AS facet FROM (SELECT *, CASE WHEN f1 THEN x1 END AS v1 FROM ((SELECT k1, x1, f1 FROM "tally"."distinct__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS o) AS r GROUP BY GROUPING SETS ((k1), (k1, v1))) AS g
   WHERE (facet <> 1 OR v1 IS NOT NULL);
@@ -398,7 +409,7 @@ $tally$;
 CREATE FUNCTION "tally"."distinct__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."distinct__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."distinct__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."distinct__chunk" WHERE p1 IS NULL)));
-  WITH gone AS (SELECT * FROM "tally"."distinct__part"),
+  WITH gone AS (SELECT * FROM "tally"."distinct__counted"),
     "facet1_gone" AS (SELECT k1, v1, hash_record_extended(ROW(k1, v1), 0) AS h, sum(n)::bigint AS n FROM gone WHERE facet = 1 GROUP BY k1, v1),
     "facet1_next" AS (SELECT s.ctid AS place, g.k1, g.v1, g.h, coalesce(s.n, 0) AS was, coalesce(s.n, 0) + g.n AS n FROM "facet1_gone" AS g LEFT JOIN "tally"."distinct__facet1" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.v1), ROW(g.k1, g.v1))),
     "facet1_new" AS (INSERT INTO "tally"."distinct__facet1" (k1, v1, n) SELECT k1, v1, n FROM "facet1_next" WHERE place IS NULL AND n <> 0),
@@ -411,7 +422,7 @@ BEGIN ATOMIC
     "state_changed" AS (UPDATE "tally"."distinct__state" AS s SET n = f.n, c1 = f.c1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."distinct__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
     SELECT count(*) FROM next;
-  DELETE FROM "tally"."distinct__part";
+  DELETE FROM "tally"."distinct__counted";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'distinct';
   DELETE FROM "tally"."distinct__chunk";
   SELECT count(*) FROM "tally"."distinct__state";

@@ -274,13 +274,13 @@ CREATE TABLE "tally"."nullable_keys__chunk" (
 CREATE INDEX ON "tally"."nullable_keys__chunk" (p1);
 
 -- what the chunks of a backfill count to, as deltas; empty otherwise
-CREATE TABLE "tally"."nullable_keys__part" (LIKE "tally"."nullable_keys__delta" INCLUDING DEFAULTS);
+CREATE TABLE "tally"."nullable_keys__counted" (LIKE "tally"."nullable_keys__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
 CREATE FUNCTION "tally"."nullable_keys__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."nullable_keys__chunk";
-  DELETE FROM "tally"."nullable_keys__part";
+  DELETE FROM "tally"."nullable_keys__counted";
   DELETE FROM "tally"."nullable_keys__state";
   DELETE FROM "tally"."nullable_keys__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'nullable_keys';
@@ -293,6 +293,8 @@ SET plan_cache_mode = force_custom_plan
 AS $tally$
 #variable_conflict use_column
 DECLARE
+  size bigint := $1;
+  tail record;
   last record;
   ahead record;
 BEGIN
@@ -301,18 +303,27 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.nullable_keys', 0));
   LOCK TABLE "tally"."nullable_keys__chunk" IN ROW EXCLUSIVE MODE;
-  SELECT * INTO last FROM "tally"."nullable_keys__chunk" ORDER BY id DESC LIMIT 1;
-  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' THEN
+  SELECT p1 INTO tail FROM "tally"."nullable_keys__chunk" WHERE id = 0;
+  IF NOT FOUND THEN
+    INSERT INTO "tally"."nullable_keys__chunk" (id, p1, size, counter)
+      SELECT 0, t.p1, CASE WHEN t.p1 IS NOT NULL THEN 0 END, pg_current_xact_id()
+      FROM (SELECT WHERE NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept') AS due LEFT JOIN (SELECT p1 FROM "tally"."nullable_keys__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
+    RETURN FOUND;
+  END IF;
+  SELECT * INTO last FROM "tally"."nullable_keys__chunk" WHERE id > 0 ORDER BY id DESC LIMIT 1;
+  IF tail.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
-  ELSIF last.u1 IS NULL THEN
-    RETURN false;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSE
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  IF NOT FOUND THEN
+    ahead := tail;
+    size := NULL;
   END IF;
   INSERT INTO "tally"."nullable_keys__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, size, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -334,19 +345,19 @@ BEGIN
     RETURN;
   END IF;
   IF c.p1 IS NULL AND c.u1 IS NULL THEN
-    INSERT INTO "tally"."nullable_keys__part" (epoch, k1, k2, n, a1)
+    INSERT INTO "tally"."nullable_keys__counted" (epoch, k1, k2, n, a1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM ((SELECT k1, k2, x1 FROM "tally"."nullable_keys__rows" WHERE true)) AS r GROUP BY k1, k2) AS g;
   ELSIF c.p1 IS NULL THEN
-    INSERT INTO "tally"."nullable_keys__part" (epoch, k1, k2, n, a1)
+    INSERT INTO "tally"."nullable_keys__counted" (epoch, k1, k2, n, a1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM ((SELECT k1, k2, x1 FROM "tally"."nullable_keys__rows" WHERE ROW(p1) < ROW(c.u1))) AS r GROUP BY k1, k2) AS g;
   ELSIF c.u1 IS NULL THEN
-    INSERT INTO "tally"."nullable_keys__part" (epoch, k1, k2, n, a1)
+    INSERT INTO "tally"."nullable_keys__counted" (epoch, k1, k2, n, a1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM ((SELECT k1, k2, x1 FROM "tally"."nullable_keys__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r GROUP BY k1, k2) AS g;
   ELSE
-    INSERT INTO "tally"."nullable_keys__part" (epoch, k1, k2, n, a1)
+    INSERT INTO "tally"."nullable_keys__counted" (epoch, k1, k2, n, a1)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, k2, n, a1
   FROM (SELECT k1, k2, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1 FROM ((SELECT k1, k2, x1 FROM "tally"."nullable_keys__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r GROUP BY k1, k2) AS g;
   END IF;
@@ -360,7 +371,7 @@ $tally$;
 CREATE FUNCTION "tally"."nullable_keys__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."nullable_keys__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."nullable_keys__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."nullable_keys__chunk" WHERE p1 IS NULL)));
-  WITH gone AS (SELECT * FROM "tally"."nullable_keys__part"),
+  WITH gone AS (SELECT * FROM "tally"."nullable_keys__counted"),
     gathered AS (SELECT k1, k2, hash_record_extended(ROW(k1, k2), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1 FROM (SELECT k1, k2, n, a1 FROM gone) AS p GROUP BY k1, k2 HAVING count(*) > 0),
     met AS (SELECT s.ctid AS place, g.h, g.k1, g.k2, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1 FROM gathered AS g LEFT JOIN "tally"."nullable_keys__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1, s.k2), ROW(g.k1, g.k2))),
     next AS (SELECT * FROM met),
@@ -368,7 +379,7 @@ BEGIN ATOMIC
     "state_changed" AS (UPDATE "tally"."nullable_keys__state" AS s SET n = f.n, a1 = f.a1 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."nullable_keys__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
     SELECT count(*) FROM next;
-  DELETE FROM "tally"."nullable_keys__part";
+  DELETE FROM "tally"."nullable_keys__counted";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'nullable_keys';
   DELETE FROM "tally"."nullable_keys__chunk";
   SELECT count(*) FROM "tally"."nullable_keys__state";

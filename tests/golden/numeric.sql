@@ -293,13 +293,13 @@ CREATE TABLE "tally"."numeric__chunk" (
 CREATE INDEX ON "tally"."numeric__chunk" (p1);
 
 -- what the chunks of a backfill count to, as deltas; empty otherwise
-CREATE TABLE "tally"."numeric__part" (LIKE "tally"."numeric__delta" INCLUDING DEFAULTS);
+CREATE TABLE "tally"."numeric__counted" (LIKE "tally"."numeric__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
 CREATE FUNCTION "tally"."numeric__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."numeric__chunk";
-  DELETE FROM "tally"."numeric__part";
+  DELETE FROM "tally"."numeric__counted";
   DELETE FROM "tally"."numeric__state";
   DELETE FROM "tally"."numeric__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'numeric';
@@ -312,6 +312,8 @@ SET plan_cache_mode = force_custom_plan
 AS $tally$
 #variable_conflict use_column
 DECLARE
+  size bigint := $1;
+  tail record;
   last record;
   ahead record;
 BEGIN
@@ -320,18 +322,27 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.numeric', 0));
   LOCK TABLE "tally"."numeric__chunk" IN ROW EXCLUSIVE MODE;
-  SELECT * INTO last FROM "tally"."numeric__chunk" ORDER BY id DESC LIMIT 1;
-  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept' THEN
+  SELECT p1 INTO tail FROM "tally"."numeric__chunk" WHERE id = 0;
+  IF NOT FOUND THEN
+    INSERT INTO "tally"."numeric__chunk" (id, p1, size, counter)
+      SELECT 0, t.p1, CASE WHEN t.p1 IS NOT NULL THEN 0 END, pg_current_xact_id()
+      FROM (SELECT WHERE NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'numeric') = 'kept') AS due LEFT JOIN (SELECT p1 FROM "tally"."numeric__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
+    RETURN FOUND;
+  END IF;
+  SELECT * INTO last FROM "tally"."numeric__chunk" WHERE id > 0 ORDER BY id DESC LIMIT 1;
+  IF tail.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."numeric__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
-  ELSIF last.u1 IS NULL THEN
-    RETURN false;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."numeric__places" WHERE ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSE
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."numeric__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."numeric__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  IF NOT FOUND THEN
+    ahead := tail;
+    size := NULL;
   END IF;
   INSERT INTO "tally"."numeric__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, size, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -353,19 +364,19 @@ BEGIN
     RETURN;
   END IF;
   IF c.p1 IS NULL AND c.u1 IS NULL THEN
-    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+    INSERT INTO "tally"."numeric__counted" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE true)) AS r GROUP BY k1) AS g;
   ELSIF c.p1 IS NULL THEN
-    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+    INSERT INTO "tally"."numeric__counted" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
   ELSIF c.u1 IS NULL THEN
-    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+    INSERT INTO "tally"."numeric__counted" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r GROUP BY k1) AS g;
   ELSE
-    INSERT INTO "tally"."numeric__part" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
+    INSERT INTO "tally"."numeric__counted" (epoch, k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10
   FROM (SELECT k1, count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) FILTER (WHERE x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric) AS a2, sum("tally".census(x1, true)) AS a3, sum("tally".census(x1, false)) FILTER (WHERE NOT (x1 > '-Infinity'::numeric AND x1 < 'Infinity'::numeric)) AS a4, count(*) FILTER (WHERE x2 IS NOT NULL) AS a5, sum(x2) FILTER (WHERE x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric) AS a6, sum("tally".census(x2, false)) FILTER (WHERE NOT (x2 > '-Infinity'::numeric AND x2 < 'Infinity'::numeric)) AS a7, count(*) FILTER (WHERE x3 IS NOT NULL) AS a8, sum(x3) AS a9, sum(x3::numeric * x3) AS a10 FROM ((SELECT k1, x1, x2, x3 FROM "tally"."numeric__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
   END IF;
@@ -379,7 +390,7 @@ $tally$;
 CREATE FUNCTION "tally"."numeric__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."numeric__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."numeric__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."numeric__chunk" WHERE p1 IS NULL)));
-  WITH gone AS (SELECT * FROM "tally"."numeric__part"),
+  WITH gone AS (SELECT * FROM "tally"."numeric__counted"),
     gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::numeric AS a2, sum(a3)::numeric AS a3, sum(a4)::numeric AS a4, sum(a5)::bigint AS a5, sum(a6)::numeric AS a6, sum(a7)::numeric AS a7, sum(a8)::bigint AS a8, sum(a9)::bigint AS a9, sum(a10)::numeric AS a10 FROM (SELECT k1, n, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
     met AS (SELECT s.ctid AS place, g.h, g.k1, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2, coalesce(s.a3, 0) + coalesce(g.a3, 0) AS a3, coalesce(s.a4, 0) + coalesce(g.a4, 0) AS a4, coalesce(s.a5, 0) + coalesce(g.a5, 0) AS a5, coalesce(s.a6, 0) + coalesce(g.a6, 0) AS a6, coalesce(s.a7, 0) + coalesce(g.a7, 0) AS a7, coalesce(s.a8, 0) + coalesce(g.a8, 0) AS a8, coalesce(s.a9, 0) + coalesce(g.a9, 0) AS a9, coalesce(s.a10, 0) + coalesce(g.a10, 0) AS a10 FROM gathered AS g LEFT JOIN "tally"."numeric__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
     next AS (SELECT * FROM met),
@@ -387,7 +398,7 @@ BEGIN ATOMIC
     "state_changed" AS (UPDATE "tally"."numeric__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2, a3 = f.a3, a4 = f.a4, a5 = f.a5, a6 = f.a6, a7 = f.a7, a8 = f.a8, a9 = f.a9, a10 = f.a10 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."numeric__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
     SELECT count(*) FROM next;
-  DELETE FROM "tally"."numeric__part";
+  DELETE FROM "tally"."numeric__counted";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'numeric';
   DELETE FROM "tally"."numeric__chunk";
   SELECT count(*) FROM "tally"."numeric__state";

@@ -278,13 +278,13 @@ CREATE TABLE "tally"."text_key__chunk" (
 CREATE INDEX ON "tally"."text_key__chunk" (p1);
 
 -- what the chunks of a backfill count to, as deltas; empty otherwise
-CREATE TABLE "tally"."text_key__part" (LIKE "tally"."text_key__delta" INCLUDING DEFAULTS);
+CREATE TABLE "tally"."text_key__counted" (LIKE "tally"."text_key__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
 CREATE FUNCTION "tally"."text_key__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."text_key__chunk";
-  DELETE FROM "tally"."text_key__part";
+  DELETE FROM "tally"."text_key__counted";
   DELETE FROM "tally"."text_key__state";
   DELETE FROM "tally"."text_key__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'text_key';
@@ -297,6 +297,8 @@ SET plan_cache_mode = force_custom_plan
 AS $tally$
 #variable_conflict use_column
 DECLARE
+  size bigint := $1;
+  tail record;
   last record;
   ahead record;
 BEGIN
@@ -305,18 +307,27 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.text_key', 0));
   LOCK TABLE "tally"."text_key__chunk" IN ROW EXCLUSIVE MODE;
-  SELECT * INTO last FROM "tally"."text_key__chunk" ORDER BY id DESC LIMIT 1;
-  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept' THEN
+  SELECT p1 INTO tail FROM "tally"."text_key__chunk" WHERE id = 0;
+  IF NOT FOUND THEN
+    INSERT INTO "tally"."text_key__chunk" (id, p1, size, counter)
+      SELECT 0, t.p1, CASE WHEN t.p1 IS NOT NULL THEN 0 END, pg_current_xact_id()
+      FROM (SELECT WHERE NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'text_key') = 'kept') AS due LEFT JOIN (SELECT p1 FROM "tally"."text_key__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
+    RETURN FOUND;
+  END IF;
+  SELECT * INTO last FROM "tally"."text_key__chunk" WHERE id > 0 ORDER BY id DESC LIMIT 1;
+  IF tail.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."text_key__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
-  ELSIF last.u1 IS NULL THEN
-    RETURN false;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."text_key__places" WHERE ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSE
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."text_key__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."text_key__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  IF NOT FOUND THEN
+    ahead := tail;
+    size := NULL;
   END IF;
   INSERT INTO "tally"."text_key__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, size, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -338,19 +349,19 @@ BEGIN
     RETURN;
   END IF;
   IF c.p1 IS NULL AND c.u1 IS NULL THEN
-    INSERT INTO "tally"."text_key__part" (epoch, narrow, k1, n)
+    INSERT INTO "tally"."text_key__counted" (epoch, narrow, k1, n)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, count(*) AS n FROM ((SELECT k1 FROM "tally"."text_key__rows" WHERE true)) AS r GROUP BY k1) AS g;
   ELSIF c.p1 IS NULL THEN
-    INSERT INTO "tally"."text_key__part" (epoch, narrow, k1, n)
+    INSERT INTO "tally"."text_key__counted" (epoch, narrow, k1, n)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, count(*) AS n FROM ((SELECT k1 FROM "tally"."text_key__rows" WHERE ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
   ELSIF c.u1 IS NULL THEN
-    INSERT INTO "tally"."text_key__part" (epoch, narrow, k1, n)
+    INSERT INTO "tally"."text_key__counted" (epoch, narrow, k1, n)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, count(*) AS n FROM ((SELECT k1 FROM "tally"."text_key__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r GROUP BY k1) AS g;
   ELSE
-    INSERT INTO "tally"."text_key__part" (epoch, narrow, k1, n)
+    INSERT INTO "tally"."text_key__counted" (epoch, narrow, k1, n)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), pg_column_size(ROW(k1)) < 2000, k1, n
   FROM (SELECT k1, count(*) AS n FROM ((SELECT k1 FROM "tally"."text_key__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r GROUP BY k1) AS g;
   END IF;
@@ -364,7 +375,7 @@ $tally$;
 CREATE FUNCTION "tally"."text_key__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."text_key__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."text_key__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."text_key__chunk" WHERE p1 IS NULL)));
-  WITH gone AS (SELECT * FROM "tally"."text_key__part"),
+  WITH gone AS (SELECT * FROM "tally"."text_key__counted"),
     gathered AS (SELECT k1, hash_record_extended(ROW(k1), 0) AS h, bool_or(narrow) AS narrow, sum(n)::bigint AS n FROM (SELECT k1, narrow, n FROM gone) AS p GROUP BY k1 HAVING count(*) > 0),
     met AS (SELECT s.ctid AS place, g.h, g.k1, g.narrow, coalesce(s.n, 0) + coalesce(g.n, 0) AS n FROM gathered AS g LEFT JOIN "tally"."text_key__state" AS s ON s.h = g.h AND record_eq(ROW(s.k1), ROW(g.k1))),
     next AS (SELECT * FROM met),
@@ -372,7 +383,7 @@ BEGIN ATOMIC
     "state_changed" AS (UPDATE "tally"."text_key__state" AS s SET n = f.n FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."text_key__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
     SELECT count(*) FROM next;
-  DELETE FROM "tally"."text_key__part";
+  DELETE FROM "tally"."text_key__counted";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'text_key';
   DELETE FROM "tally"."text_key__chunk";
   SELECT count(*) FROM "tally"."text_key__state";

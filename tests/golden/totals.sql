@@ -245,13 +245,13 @@ CREATE TABLE "tally"."totals__chunk" (
 CREATE INDEX ON "tally"."totals__chunk" (p1);
 
 -- what the chunks of a backfill count to, as deltas; empty otherwise
-CREATE TABLE "tally"."totals__part" (LIKE "tally"."totals__delta" INCLUDING DEFAULTS);
+CREATE TABLE "tally"."totals__counted" (LIKE "tally"."totals__delta" INCLUDING DEFAULTS);
 
 -- clears what is kept, for a backfill to begin
 CREATE FUNCTION "tally"."totals__begin"() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."totals__chunk";
-  DELETE FROM "tally"."totals__part";
+  DELETE FROM "tally"."totals__counted";
   DELETE FROM "tally"."totals__state";
   DELETE FROM "tally"."totals__delta";
   DELETE FROM "tally"."reset" WHERE aggregate = 'totals';
@@ -264,6 +264,8 @@ SET plan_cache_mode = force_custom_plan
 AS $tally$
 #variable_conflict use_column
 DECLARE
+  size bigint := $1;
+  tail record;
   last record;
   ahead record;
 BEGIN
@@ -272,18 +274,27 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.totals', 0));
   LOCK TABLE "tally"."totals__chunk" IN ROW EXCLUSIVE MODE;
-  SELECT * INTO last FROM "tally"."totals__chunk" ORDER BY id DESC LIMIT 1;
-  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'totals') = 'kept' THEN
+  SELECT p1 INTO tail FROM "tally"."totals__chunk" WHERE id = 0;
+  IF NOT FOUND THEN
+    INSERT INTO "tally"."totals__chunk" (id, p1, size, counter)
+      SELECT 0, t.p1, CASE WHEN t.p1 IS NOT NULL THEN 0 END, pg_current_xact_id()
+      FROM (SELECT WHERE NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'totals') = 'kept') AS due LEFT JOIN (SELECT p1 FROM "tally"."totals__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
+    RETURN FOUND;
+  END IF;
+  SELECT * INTO last FROM "tally"."totals__chunk" WHERE id > 0 ORDER BY id DESC LIMIT 1;
+  IF tail.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."totals__places" WHERE true ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
-  ELSIF last.u1 IS NULL THEN
-    RETURN false;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."totals__places" WHERE ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSE
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."totals__places" WHERE ROW(p1) >= ROW(last.u1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."totals__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+  END IF;
+  IF NOT FOUND THEN
+    ahead := tail;
+    size := NULL;
   END IF;
   INSERT INTO "tally"."totals__chunk" (id, p1, u1, size, counter)
-    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, CASE WHEN ahead.p1 IS NOT NULL THEN $1 END, pg_current_xact_id());
+    VALUES (coalesce(last.id, 0) + 1, last.u1, ahead.p1, size, pg_current_xact_id());
   RETURN true;
 END
 $tally$;
@@ -305,19 +316,19 @@ BEGIN
     RETURN;
   END IF;
   IF c.p1 IS NULL AND c.u1 IS NULL THEN
-    INSERT INTO "tally"."totals__part" (epoch, n, a1, a2)
+    INSERT INTO "tally"."totals__counted" (epoch, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT x1 FROM "tally"."totals__rows" WHERE true)) AS r HAVING count(*) > 0) AS g;
   ELSIF c.p1 IS NULL THEN
-    INSERT INTO "tally"."totals__part" (epoch, n, a1, a2)
+    INSERT INTO "tally"."totals__counted" (epoch, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT x1 FROM "tally"."totals__rows" WHERE ROW(p1) < ROW(c.u1))) AS r HAVING count(*) > 0) AS g;
   ELSIF c.u1 IS NULL THEN
-    INSERT INTO "tally"."totals__part" (epoch, n, a1, a2)
+    INSERT INTO "tally"."totals__counted" (epoch, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT x1 FROM "tally"."totals__rows" WHERE ROW(p1) >= ROW(c.p1))) AS r HAVING count(*) > 0) AS g;
   ELSE
-    INSERT INTO "tally"."totals__part" (epoch, n, a1, a2)
+    INSERT INTO "tally"."totals__counted" (epoch, n, a1, a2)
   SELECT coalesce(pg_sequence_last_value('"tally"."epoch"'::regclass), 0), n, a1, a2
   FROM (SELECT count(*) AS n, count(*) FILTER (WHERE x1 IS NOT NULL) AS a1, sum(x1) AS a2 FROM ((SELECT x1 FROM "tally"."totals__rows" WHERE ROW(p1) >= ROW(c.p1) AND ROW(p1) < ROW(c.u1))) AS r HAVING count(*) > 0) AS g;
   END IF;
@@ -331,7 +342,7 @@ $tally$;
 CREATE FUNCTION "tally"."totals__settle"() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET row_security = off
 BEGIN ATOMIC
   DELETE FROM "tally"."totals__delta" AS d WHERE pg_visible_in_snapshot(d.xact, coalesce((SELECT snapshot FROM "tally"."totals__chunk" WHERE ROW(p1) <= ROW(d.p1) ORDER BY p1 DESC LIMIT 1), (SELECT snapshot FROM "tally"."totals__chunk" WHERE p1 IS NULL)));
-  WITH gone AS (SELECT * FROM "tally"."totals__part"),
+  WITH gone AS (SELECT * FROM "tally"."totals__counted"),
     gathered AS (SELECT 0::bigint AS h, sum(n)::bigint AS n, sum(a1)::bigint AS a1, sum(a2)::bigint AS a2 FROM (SELECT n, a1, a2 FROM gone) AS p HAVING count(*) > 0),
     met AS (SELECT s.ctid AS place, g.h, coalesce(s.n, 0) + coalesce(g.n, 0) AS n, coalesce(s.a1, 0) + coalesce(g.a1, 0) AS a1, coalesce(s.a2, 0) + coalesce(g.a2, 0) AS a2 FROM gathered AS g LEFT JOIN "tally"."totals__state" AS s ON s.h = g.h AND true),
     next AS (SELECT * FROM met),
@@ -339,7 +350,7 @@ BEGIN ATOMIC
     "state_changed" AS (UPDATE "tally"."totals__state" AS s SET n = f.n, a1 = f.a1, a2 = f.a2 FROM next AS f WHERE s.ctid = f.place AND f.n <> 0),
     "state_emptied" AS (DELETE FROM "tally"."totals__state" AS s USING next AS f WHERE s.ctid = f.place AND f.n = 0)
     SELECT count(*) FROM next;
-  DELETE FROM "tally"."totals__part";
+  DELETE FROM "tally"."totals__counted";
   UPDATE "tally"."watermark" SET floor = '0', folder = pg_current_xact_id(), major = current_setting('server_version_num')::integer / 10000 WHERE aggregate = 'totals';
   DELETE FROM "tally"."totals__chunk";
   SELECT count(*) FROM "tally"."totals__state";

@@ -398,6 +398,23 @@ def test_rows_a_second_are_kept_to(application: Application, engine: Engine, tal
     assert_exact(engine, tally)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_ends_though_rows_come_behind_faster_than_it_counts(
+    application: Application, engine: Engine, tally: Tally, name: str
+) -> None:
+    seen: list[Progress] = []
+    behind = "INSERT INTO item SELECT i, 1000, 'k', i, 1 FROM generate_series(%(n)s * 100, %(n)s * 100 + 30) AS s (i)"
+
+    def told(progress: Progress) -> None:
+        seen.append(progress)
+        assert len(seen) < ROWS
+        application.connection.execute(behind, {"n": len(seen)})
+
+    tally.backfill(engine, only=[name], chunk_rows=10, told=told)
+    assert len(seen) <= ROWS // 10  # those of the rows that there were
+    assert_all_exact(engine, tally)
+
+
 PARTITIONED: LiteralString = """
 CREATE TABLE entry (id bigint PRIMARY KEY, k integer, n integer) PARTITION BY RANGE (id);
 CREATE TABLE low PARTITION OF entry FOR VALUES FROM (MINVALUE) TO (50);

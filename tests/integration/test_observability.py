@@ -165,8 +165,13 @@ def test_status_shows_workers_and_ages(app: Connection, tally: Run, database: UR
             "SELECT tally.by_region__fold()",
             "by_region: 100,001 rows wait to be folded",
         ),
+        (
+            "ALTER TABLE orders DISABLE TRIGGER tally_by_region__update",
+            "ALTER TABLE orders ENABLE ALWAYS TRIGGER tally_by_region__update",
+            'by_region: trigger "tally_by_region__update" on public.orders is disabled',
+        ),
     ],
-    ids=["no worker", "age", "schedule", "drift", "backlog"],
+    ids=["no worker", "age", "schedule", "drift", "backlog", "triggers"],
 )
 def test_a_check_ends_with_1_while_something_is_wrong(
     app: Connection, tally: Run, wrong: str, mended: str, said: str

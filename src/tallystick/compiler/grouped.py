@@ -12,7 +12,7 @@ Objects of an aggregate `x` in the schema of the installation:
 - `x__front`, `x__rest`: the same under the switch, `x__rest` with the direct half; `x`: both, what readers use;
 - `x__fold()`, `x__rebuild()`: deltas into state; state from the source;
 - `x__repair()`: groups that drift, from the source;
-- `x__chunk`, `x__part`, `x__begin()`, `x__extend()`, `x__count()`, `x__settle()`: a backfill in chunks;
+- `x__chunk`, `x__counted`, `x__begin()`, `x__extend()`, `x__count()`, `x__settle()`: a backfill in chunks;
 - `x__place()`, `x__places`, `x__rows`: where rows stand in it, only while a backfill is due or under way;
 - `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source;
 - `x__mirror`, `x__note()`, `x__copy()`: copies in a parent table, if there are any.

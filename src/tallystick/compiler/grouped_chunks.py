@@ -17,21 +17,21 @@ from tallystick.compiler.text import Statement, comma, fill
 
 
 def grouped_chunks(layout: Layout) -> Iterator[Statement]:
-    """`x__chunk`, `x__part`, and the functions of a backfill; none without a primary key."""
+    """`x__chunk`, `x__counted`, and the functions of a backfill; none without a primary key."""
     if not layout.places:
         return
-    order, part = Order.of_primary_key(layout), layout.object("part")
+    order, counted = Order.of_primary_key(layout), layout.object("counted")
     yield from chunk_tables(order)
     yield Statement(
         "what the chunks of a backfill count to, as deltas; empty otherwise",
         fill(
-            "CREATE {unlogged}TABLE {part} (LIKE {delta} INCLUDING DEFAULTS)",
-            unlogged=unlogged(layout), part=part, delta=layout.object("delta"),
+            "CREATE {unlogged}TABLE {counted} (LIKE {delta} INCLUDING DEFAULTS)",
+            unlogged=unlogged(layout), counted=counted, delta=layout.object("delta"),
         ),
     )  # fmt: skip
     yield from chunk_functions(
         order, layout.object("places"),
-        begin=[fill("DELETE FROM {part}", part=part), *emptied(layout)],
+        begin=[fill("DELETE FROM {counted}", counted=counted), *emptied(layout)],
         count=_count(order), settle=_settle(order),
         kept=fill("SELECT count(*) FROM {state}", state=layout.object("state")),
     )  # fmt: skip
@@ -45,7 +45,7 @@ def _count(order: Order) -> Composed:
 
     def counted(pieces: Pieces) -> Composed:
         chunk = rows(order, layout.object("rows"), columns, [], pieces)
-        return append_rows(layout, "insert", chunk, source, into=layout.object("part"))
+        return append_rows(layout, "insert", chunk, source, into=layout.object("counted"))
 
     return of_chunk(order, counted)
 
@@ -55,10 +55,10 @@ def _settle(order: Order) -> Iterator[Composable]:
     if layout.snapshot.mirror is not None:
         yield to_mirror(layout, fill("SELECT {k} FROM {delta}", k=comma(layout.keys), delta=layout.object("delta")))
     yield drop_counted(order)
-    gone = fill("gone AS (SELECT * FROM {part})", part=layout.object("part"))
+    gone = fill("gone AS (SELECT * FROM {counted})", counted=layout.object("counted"))
     yield fill(
         "WITH {steps}\n    SELECT count(*) FROM next",
         steps=SQL(",\n    ").join([gone, *into_state(layout, only_inserts=True)]),
     )
     yield from state_to_mirror(layout)
-    yield fill("DELETE FROM {part}", part=layout.object("part"))
+    yield fill("DELETE FROM {counted}", counted=layout.object("counted"))

@@ -83,7 +83,9 @@ def all_views(name: str) -> list[str]:
 def table_names(name: str, shape: Shape) -> list[str]:
     """All tables that an aggregate may have."""
     facets = [f"facet{index}" for index in range(1, len(shape.measures) + 1)]
-    return [internal_name(name, suffix) for suffix in ("delta", "state", "bucket", "mirror", "chunk", "part", *facets)]
+    return [
+        internal_name(name, suffix) for suffix in ("delta", "state", "bucket", "mirror", "chunk", "counted", *facets)
+    ]
 
 
 def function_names(name: str) -> list[str]:

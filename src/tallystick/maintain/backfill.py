@@ -22,7 +22,7 @@ from tallystick.compiler.text import fill
 from tallystick.declare.names import internal_name
 from tallystick.errors import FoldLocked, NotWhole
 from tallystick.maintain import mirror, partitions, places
-from tallystick.maintain.folding import fold, hold, rebuild, used_as
+from tallystick.maintain.folding import fold, hold, rebuild
 from tallystick.maintain.mirror import BATCH
 from tallystick.maintain.pace import Pace
 from tallystick.maintain.patience import patiently
@@ -202,7 +202,7 @@ def _begin(engine: Engine, schema: str, name: str, *, force: bool) -> bool:
             return not found.is_complete
         places.learn(cursor, schema, found)
         chunks.begin(cursor, schema, name)
-        aggregates.build(cursor, schema, name, used_as(cursor, schema, found))
+        aggregates.build(cursor, schema, name, aggregates.used_as(cursor, schema, found))
         events.record(cursor, schema, "backfill begins", name, why=why)
     return True
 
@@ -224,7 +224,7 @@ def _why_anew(cursor: Cursor, schema: str, found: Installed) -> str | None:
     lacking = differences(cursor, schema, found)
     if lacking:
         return "; ".join(map(str, lacking))
-    if used_as(cursor, schema, found) != found.generated:
+    if aggregates.used_as(cursor, schema, found) != found.generated:
         return f"generated columns of {found.source} are computed otherwise now"
     return None
 
@@ -240,6 +240,8 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
 
     def advance(size: int | None) -> int:
         nonlocal counted
+        if size == 0:  # from the last row on
+            return 0
         with telling:
             rows = max(0, total - before - counted) if size is None else size
             counted += rows

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from psycopg.sql import Identifier
 from sqlalchemy import Engine
 
-from tallystick.compiler.removal import expected_triggers, object_names
+from tallystick.compiler.removal import object_names
 from tallystick.compiler.text import canonical, fill
 from tallystick.declare.counter import Counter
 from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept
 from tallystick.declare.sqltext import shape_of
-from tallystick.maintain.checks.capture import of_partitions, of_triggers
+from tallystick.maintain.checks.capture import of_capture, of_partitions
 from tallystick.maintain.checks.counters import of_counters
 from tallystick.maintain.checks.dead_rows import of_dead_rows
-from tallystick.maintain.checks.finding import LONG_BACKLOG, Finding
+from tallystick.maintain.checks.finding import LONG_BACKLOG, Finding, anew
 from tallystick.maintain.checks.rights import of_readers, of_rights
 from tallystick.maintain.checks.source_index import of_index
 from tallystick.maintain.checks.surroundings import of_settings, of_versions
@@ -62,7 +62,6 @@ def examine(
 
 def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | None) -> Iterator[Finding]:
     name = found.name
-    rebuild = f"tally uninstall {name} && tally install {name} && tally backfill {name}"
     if found.replaces is not None:
         what = f"its next version is being built; or give that up: tally redefine --abort {found.replaces}"
         yield Finding("advice", found.replaces, what, f"tally redefine {found.replaces}")
@@ -83,33 +82,31 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | N
         yield Finding("advice", name, "serves from its source, and its triggers are off", back)
         return
     shape = shape_of(name, found.definition)
-    direct = catalog.qualified(schema, internal_name(name, "direct"))
-    used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
-    yield from _source(cursor, found, direct, used)
+    yield from _source(cursor, schema, found)
     relations, functions = object_names(
         name, shape, found.order, is_partitioned=found.is_partitioned, has_mirror=found.mirror is not None
     )
     for what in catalog.missing(cursor, schema, relations, functions):
-        yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', rebuild)
+        yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', anew(name))
     yield from of_rights(cursor, schema, found, relations, functions)
     yield from of_readers(cursor, schema, found, shape)
-    expected = expected_triggers(schema, name, uses_columns=bool(used), is_partitioned=found.is_partitioned)
-    yield from of_triggers(name, found.source, expected, catalog.triggers(cursor, found.source_oid), rebuild)
-    if found.is_partitioned:
-        yield from of_partitions(cursor, schema, found, expected, rebuild)
+    yield from of_capture(cursor, schema, found)
+    if found.is_complete:
+        yield from of_partitions(cursor, schema, found)
     if found.order is not None:
         yield from of_index(cursor, schema, found, found.order)
-    yield from _state(cursor, schema, found, rebuild)
+    yield from _state(cursor, schema, found)
     backlog = catalog.counted_rows(cursor, catalog.qualified(schema, internal_name(name, "delta")))
     if backlog > LONG_BACKLOG:
         yield Finding("advice", name, f"{backlog:,} deltas wait to be folded; reads are slow", f"tally fold {name}")
 
 
-def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> Iterator[Finding]:
+def _source(cursor: Cursor, schema: str, found: Installed) -> Iterator[Finding]:
     """What has become of the source's owner and of its generated columns."""
-    if found.is_complete and catalog.generated_as(cursor, found.source_oid, used) != found.generated:
+    if found.is_complete and aggregates.used_as(cursor, schema, found) != found.generated:
         what = f"{found.source} computes a generated column otherwise than when it was counted"
         yield Finding("error", found.name, what, f"tally backfill {found.name}")
+    direct = catalog.qualified(schema, internal_name(found.name, "direct"))
     readable = catalog.may_read(cursor, direct, found.source_oid)
     if readable is not None and not readable[0]:
         grant = fill("GRANT SELECT ON {t} TO {r}", t=canonical(str(found.source)), r=Identifier(readable[1]))
@@ -117,7 +114,7 @@ def _source(cursor: Cursor, found: Installed, direct: str, used: list[str]) -> I
         yield Finding("error", found.name, what, grant.as_string(None))
 
 
-def _state(cursor: Cursor, schema: str, found: Installed, rebuild: str) -> Iterator[Finding]:
+def _state(cursor: Cursor, schema: str, found: Installed) -> Iterator[Finding]:
     """What is kept, beside what the source has become since."""
     name = found.name
     state = catalog.qualified(schema, internal_name(name, found.kept_in))
@@ -126,7 +123,7 @@ def _state(cursor: Cursor, schema: str, found: Installed, rebuild: str) -> Itera
         what = f"{found.source} is part of an inheritance tree: not all of its changes are captured"
         yield Finding("error", name, what, f"tally uninstall {name}")
     if kept is not None and (persistence == "u") != (kept == "u"):
-        yield Finding("error", name, f"{found.source} and its state are not both logged", rebuild)
+        yield Finding("error", name, f"{found.source} and its state are not both logged", anew(name))
     if found.phase == "building":
         yield Finding("advice", name, "serves from its source until it is backfilled", f"tally backfill {name}")
     elif not health.is_of_this_release(cursor, schema, name):

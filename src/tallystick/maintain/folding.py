@@ -64,7 +64,7 @@ def fold(engine: Engine, schema: str, name: str) -> FoldResult:
         # The lock that `hold` begins with waits for another fold; asked before, that one is told at once.
         locks.lock_fold(cursor, schema, name)
         can_be_other = found.is_complete and found.ordering is not None
-        is_other = can_be_other and used_as(cursor, schema, found) != found.generated
+        is_other = can_be_other and aggregates.used_as(cursor, schema, found) != found.generated
         has_places = found.is_complete and found.ordering is None and chunks.knows_places(cursor, schema, found)
     if is_other:
         # The buckets are of other values than the items have now, and readers have been served by the source.
@@ -105,15 +105,8 @@ def rebuild(engine: Engine, schema: str, found: Installed) -> int:
         lift_timeouts(cursor)
         function = Identifier(schema, internal_name(name, "rebuild"))
         (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
-        aggregates.serve_kept(cursor, schema, name, used_as(cursor, schema, found))
+        aggregates.serve_kept(cursor, schema, name, aggregates.used_as(cursor, schema, found))
     return int(groups)
-
-
-def used_as(cursor: Cursor, schema: str, found: Installed) -> str | None:
-    """How the source computes the generated columns that an aggregate uses."""
-    direct = catalog.qualified(schema, internal_name(found.name, "direct"))
-    used = [column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid)]
-    return catalog.generated_as(cursor, found.source_oid, used)
 
 
 def hold(cursor: Cursor, schema: str, found: Installed) -> None:

@@ -10,9 +10,10 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
+from tallystick.maintain.checks.capture import of_capture
 from tallystick.maintain.checks.finding import LONG_BACKLOG, Finding
 from tallystick.maintain.status import AggregateStatus
-from tallystick.store import events, schedules, workers
+from tallystick.store import aggregates, events, schedules, workers
 from tallystick.store.connection import transaction
 from tallystick.store.workers import WorkerSeen
 
@@ -30,8 +31,11 @@ def problems(engine: Engine, schema: str, found: Iterable[AggregateStatus]) -> l
         now = schedules.now(cursor)
         late = [each for each in schedules.every(cursor, schema) if now - each.due_at > LATE]
         drifting = events.drifting(cursor, schema)
+        installed = [each for each in aggregates.every(cursor, schema) if each.source is not None]
+        captured = [each for each in installed if each.is_complete or aggregates.is_captured(cursor, schema, each.name)]
+        findings = [finding for each in captured for finding in of_capture(cursor, schema, each)]
     by_name = {each.name: each for each in found}
-    findings = [finding for each in by_name.values() for finding in _aggregate(each)]
+    findings += [finding for each in by_name.values() for finding in _aggregate(each)]
     for name, event in drifting.items():
         said = f"a verification at {event.at:%Y-%m-%d %H:%M} found drift"
         is_counter = name in by_name and by_name[name].kind == "counter"

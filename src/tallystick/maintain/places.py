@@ -33,7 +33,7 @@ def are_known(cursor: Cursor, schema: str, found: Installed) -> bool:
     view = catalog.qualified(schema, internal_name(found.name, "places"))
     if sorted(column for column, _ in catalog.view_used_columns(cursor, view, found.source_oid)) != sorted(key):
         return False
-    is_used = set(key) <= set(_used(cursor, schema, found))
+    is_used = set(key) <= set(aggregates.used_columns(cursor, schema, found))
     return is_used or catalog.triggers(cursor, found.source_oid).get(_trigger(schema, found)) == "A"
 
 
@@ -60,7 +60,7 @@ def learn(cursor: Cursor, schema: str, found: Installed) -> None:
             " install it before.",
         )
     _forget(cursor, schema, found)
-    source = Source(str(found.source), _used(cursor, schema, found), False, None, types, columns)
+    source = Source(str(found.source), aggregates.used_columns(cursor, schema, found), False, None, types, columns)
     statements = [*building_objects(schema, found.name, source), *move_trigger(schema, found.name, source)]
     # The functions of capture run with the rights of their owner, and no other role may call what is made here.
     layouts.act_as_owner(cursor, schema, internal_name(found.name, "delta"))
@@ -105,12 +105,6 @@ def _forget(cursor: Cursor, schema: str, found: Installed) -> None:
 
 def _trigger(schema: str, found: Installed) -> str:
     return trigger_name(schema, found.name, "move")
-
-
-def _used(cursor: Cursor, schema: str, found: Installed) -> tuple[str, ...]:
-    """Columns of the source that the aggregate uses."""
-    direct = catalog.qualified(schema, internal_name(found.name, "direct"))
-    return tuple(column for column, _ in catalog.view_used_columns(cursor, direct, found.source_oid))
 
 
 def _primary_key(cursor: Cursor, schema: str, found: Installed) -> tuple[tuple[str, ...], tuple[ColumnType, ...]]:

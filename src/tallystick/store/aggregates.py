@@ -14,7 +14,14 @@ from tallystick.declare.names import internal_name
 from tallystick.declare.ordered import Kept, Ordered, Ordering
 from tallystick.declare.sqltext import shape_of
 from tallystick.errors import InstallError, NotInstalled
-from tallystick.store.catalog import calling, qualified, relation_exists, schema_objects
+from tallystick.store.catalog import (
+    calling,
+    generated_as,
+    qualified,
+    relation_exists,
+    schema_objects,
+    view_used_columns,
+)
 from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import schema_script
 
@@ -288,6 +295,17 @@ def give_up_state(cursor: Cursor, schema: str, name: str) -> None:
     cursor.execute(
         _fill("UPDATE {aggregate} SET phase = 'building', serving = 'direct' WHERE name = {name}", schema, name)
     )
+
+
+def used_columns(cursor: Cursor, schema: str, found: Installed) -> tuple[str, ...]:
+    """Columns of its source that an aggregate uses."""
+    direct = qualified(schema, internal_name(found.name, "direct"))
+    return tuple(column for column, _ in view_used_columns(cursor, direct, found.source_oid))
+
+
+def used_as(cursor: Cursor, schema: str, found: Installed) -> str | None:
+    """How its source computes the generated columns that an aggregate uses."""
+    return generated_as(cursor, found.source_oid, used_columns(cursor, schema, found))
 
 
 def is_captured(cursor: Cursor, schema: str, name: str) -> bool:

@@ -100,9 +100,9 @@ def view_settings(cursor: Cursor, view: str) -> list[str]:
     return [setting for (setting,) in cursor.execute(named("view_settings"), {"view": view}).fetchall()]
 
 
-def generated_as(cursor: Cursor, source: int, used: list[str]) -> str | None:
+def generated_as(cursor: Cursor, source: int, used: Sequence[str]) -> str | None:
     """How those of the columns that are generated and stored are computed; None if there are none."""
-    text = _one(cursor, "generated_as", source=source, used=used)
+    text = _one(cursor, "generated_as", source=source, used=list(used))
     return None if text is None else str(text)
 
 

@@ -21,7 +21,7 @@ class Chunks:
     Attributes:
         planned, counted: numbers of chunks.
         rows: of the chunks that are counted, about.
-        is_planned: the chunks reach to the end of the table.
+        is_planned: the chunks make up the whole table.
         is_own: all were planned and counted in this cluster.
     """
 
@@ -40,7 +40,7 @@ def chunks(cursor: Cursor, schema: str, name: str) -> Chunks:
     """The chunks of the backfill that is under way; none if there is none."""
     query = fill(
         "SELECT count(*), count(snapshot), coalesce(sum(size) FILTER (WHERE snapshot IS NOT NULL), 0)::bigint,"
-        " coalesce(bool_or(u1 IS NULL), false), coalesce(bool_and(xmin = counter::xid"
+        " coalesce(bool_or(size IS NULL), false), coalesce(bool_and(xmin = counter::xid"
         " AND counter < pg_snapshot_xmax(pg_current_snapshot())), true) FROM {chunk}",
         chunk=_object(schema, name, "chunk"),
     )  # fmt: skip
@@ -59,13 +59,13 @@ def place_types(cursor: Cursor, schema: str, name: str) -> tuple[ColumnType, ...
 
 
 def extend(cursor: Cursor, schema: str, name: str, rows: int) -> bool:
-    """Plan one more chunk; False if the chunks reach to the end of the table."""
+    """Plan one more chunk; False if the chunks make up the whole table."""
     (more,) = one_row(cursor.execute(_call(schema, name, "extend", literal(rows))))
     return bool(more)
 
 
 def count(cursor: Cursor, schema: str, name: str) -> tuple[int | None, int | None]:
-    """Count a chunk that nobody counts: its number, None if there is none, and its rows, None of the last."""
+    """Count a chunk that nobody counts: its number, None if there is none, and its rows, None if nobody knows."""
     query = fill("SELECT id, size FROM {f}()", f=_object(schema, name, "count"))
     number, size = one_row(cursor.execute(query))
     return number, size

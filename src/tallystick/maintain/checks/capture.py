@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from psycopg.sql import SQL, Identifier
 
+from tallystick.compiler.removal import expected_triggers
 from tallystick.compiler.text import canonical, fill
-from tallystick.maintain.checks.finding import Finding
-from tallystick.store import catalog, partitions
+from tallystick.maintain.checks.finding import Finding, anew
+from tallystick.store import aggregates, catalog, partitions
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor
 
@@ -20,33 +21,36 @@ _FIRES = {
 }
 
 
-def of_triggers(
-    name: str, table: str, expected: dict[str, str], actual: dict[str, str], rebuild: str
-) -> Iterator[Finding]:
-    """What a table lacks of the triggers that it needs."""
+def of_capture(cursor: Cursor, schema: str, found: Installed) -> Iterator[Finding]:
+    """What a source, and those of its partitions that are counted, lack of triggers."""
+    used = aggregates.used_columns(cursor, schema, found)
+    expected = expected_triggers(schema, found.name, uses_columns=bool(used), is_partitioned=found.is_partitioned)
+    tables = [(found.source_oid, str(found.source))]
+    if found.is_partitioned:
+        listed = partitions.listed(cursor, schema, found.name)
+        leaves = catalog.tree(cursor, found.source_oid)
+        tables += [(leaf.oid, leaf.name) for leaf in leaves if leaf.kind != "p" and leaf.oid in listed]
+    for oid, table in tables:
+        yield from _of_triggers(found.name, table, expected, catalog.triggers(cursor, oid))
+
+
+def of_partitions(cursor: Cursor, schema: str, found: Installed) -> Iterator[Finding]:
+    """Partitions that came or went."""
+    for difference in partitions.differences(cursor, schema, found):
+        level, command = ("advice", "fold") if difference.what == "new" else ("error", "backfill")
+        what = f"serves from its source: {difference}"
+        yield Finding(level, found.name, what, f"tally {command} {found.name}")
+
+
+def _of_triggers(name: str, table: str, expected: dict[str, str], actual: dict[str, str]) -> Iterator[Finding]:
     for trigger, enabled in expected.items():
         if trigger not in actual:
-            yield Finding("error", name, f'trigger "{trigger}" is missing on {table}', rebuild)
+            yield Finding("error", name, f'trigger "{trigger}" is missing on {table}', anew(name))
         elif actual[trigger] != enabled:
             yield Finding(
                 "error", name, f'trigger "{trigger}" on {table} {_FIRES[actual[trigger]]}',
                 _enable_trigger(table, trigger, enabled) + f"; then: tally backfill {name} --force",
             )  # fmt: skip
-
-
-def of_partitions(
-    cursor: Cursor, schema: str, found: Installed, expected: dict[str, str], rebuild: str
-) -> Iterator[Finding]:
-    """Partitions that came or went, and what those that are counted lack of triggers."""
-    if found.is_complete:
-        for difference in partitions.differences(cursor, schema, found):
-            level, command = ("advice", "fold") if difference.what == "new" else ("error", "backfill")
-            what = f"serves from its source: {difference}"
-            yield Finding(level, found.name, what, f"tally {command} {found.name}")
-    listed = partitions.listed(cursor, schema, found.name)
-    for leaf in catalog.tree(cursor, found.source_oid):
-        if leaf.kind != "p" and leaf.oid in listed:
-            yield from of_triggers(found.name, leaf.name, expected, catalog.triggers(cursor, leaf.oid), rebuild)
 
 
 def _enable_trigger(table: str, trigger: str, enabled: str) -> str:

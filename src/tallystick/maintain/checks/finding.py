@@ -19,3 +19,8 @@ class Finding:
     subject: str
     what: str
     remedy: str
+
+
+def anew(name: str) -> str:
+    """The remedy where objects of an aggregate are not there any more."""
+    return f"tally uninstall {name} && tally install {name} && tally backfill {name}"
