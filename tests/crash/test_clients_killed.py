@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import LiteralString
 
@@ -26,7 +27,14 @@ from tests.servers import Connection
 from tests.stepping import BLOCKED
 
 TALLY = "import sys; from tallystick.cli import main; sys.exit(main())"
-COMMANDS = {"fold": ["fold"], "backfill": ["backfill", "--force", "--chunk-rows", "500", "--workers", "2"]}
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "fold": ["fold", "--schema", "tally"],
+    "backfill": ["backfill", "--schema", "tally", "--force", "--chunk-rows", "500", "--workers", "2"],
+    "repair": ["repair", "--schema", "tally"],
+}
+REDEFINE = ["redefine", "authors", "--app", "tests.crash.world:wide", "--chunk-rows", "300"]
+STEPS = [b"installing", b"backfilling", b"authors: ", b"verifying", b"switching"]
 # A table that a command waits for shows that it has come so far; one aggregate of each kind is enough.
 TABLES: LiteralString = """
 SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (
@@ -35,6 +43,18 @@ SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (
 )
 ORDER BY random()
 """
+
+
+def _damage(engine: Engine, command: str) -> None:
+    """Give it something to do."""
+    if command == "repair":
+        world.damage(engine)
+
+
+def _mend(engine: Engine, tally: Tally, command: str) -> None:
+    """What is damaged is not exact until it is repaired."""
+    if command == "repair":
+        tally.repair(engine, only=["by_author"])
 
 
 @dataclass
@@ -70,7 +90,7 @@ class Victim:
             assert monotonic() < deadline
 
 
-Start = Callable[[str], Victim]
+Start = Callable[..., Victim]
 
 
 @pytest.fixture
@@ -79,13 +99,13 @@ def start(database: URL, connect: Connect) -> Iterator[Start]:
     watcher = connect(autocommit=True)
     with ExitStack() as opened:
 
-        def run(command: str) -> Victim:
+        def run(command: list[str], stdout: int = subprocess.DEVNULL) -> Victim:
             name = f"victim {random.getrandbits(32)}"
             url = database.set(drivername="postgresql").update_query_dict({"application_name": name})
-            arguments = [*COMMANDS[command], "--schema", "tally", "--dsn", url.render_as_string()]
             process = subprocess.Popen(
-                [sys.executable, "-c", TALLY, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+                [sys.executable, "-c", TALLY, *command, "--dsn", url.render_as_string()],
+                cwd=ROOT, stdout=stdout, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
             opened.callback(process.wait, DEADLINE_S)
             opened.callback(process.kill)
             return Victim(process, watcher, name)
@@ -108,13 +128,15 @@ def test_killed_wherever_it_waits(engine: Engine, connect: Connect, tally: Tally
     for (table,) in app.execute(TABLES).fetchall():
         app.execute("UPDATE message SET size = size + 1, chat_id = 1 + id % 7 WHERE id % 1000 = 3")
         app.execute("DELETE FROM message WHERE size = (SELECT max(size) FROM message)")
+        _damage(engine, command)
         holder.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(table)))
-        victim = start(command)
+        victim = start(COMMANDS[command])
         if victim.until_waiting():
             waited += 1
             victim.kill()
         holder.rollback()
         victim.until_gone()
+        _mend(engine, tally, command)
         assert_exact(engine, tally)
     assert waited > 3
     world.check(engine, tally, set())
@@ -129,15 +151,52 @@ def test_one_of_two_killed_under_load(
     engine: Engine, database: URL, connect: Connect, tally: Tally, start: Start, command: str
 ) -> None:
     """Both race for the same aggregates; whoever is left ends its work, or says that the other one is at it."""
+    _damage(engine, command)
     load = Load(partial(connect))
-    first, second = start(command), start(command)
+    first, second = start(COMMANDS[command]), start(COMMANDS[command])
     while not first.sessions and first.process.poll() is None:
         load.until_committed(1)
     load.until_committed(random.randint(1, 20))
     first.process.kill()
     assert second.process.wait(DEADLINE_S) in (0, 1)
     committed = load.stop()
+    _mend(engine, tally, command)
     world.check(engine, tally, committed)
     tally.backfill(engine)
     world.check_copies(engine, tally)
+    world.check(engine, tally, committed)
+
+
+@pytest.mark.slow
+def test_a_redefinition_killed_in_each_step(engine: Engine, connect: Connect, tally: Tally, start: Start) -> None:
+    """It goes on when it is run again; readers have the one definition or the other."""
+    world.narrow.install(engine)
+    world.narrow.backfill(engine)
+    app = connect(autocommit=True)
+    for step in STEPS:
+        victim = start(REDEFINE, stdout=subprocess.PIPE)
+        assert victim.process.stdout is not None
+        with victim.process.stdout as said:
+            assert any(line.startswith(step) for line in said)
+            app.execute("UPDATE message SET author = 'moved', size = size + 1 WHERE id % 97 = 5")
+            victim.process.kill()
+        app.execute("DELETE FROM message WHERE id = (SELECT max(id) FROM message)")
+        world.check_authors(engine)
+        world.wide.redefine(engine)
+        assert_exact(engine, world.wide)
+        world.narrow.redefine(engine)
+        assert_exact(engine, world.narrow)
+    world.check(engine, tally, set())
+
+
+@pytest.mark.slow
+def test_two_redefine_at_a_time(engine: Engine, connect: Connect, tally: Tally, start: Start) -> None:
+    world.narrow.install(engine)
+    world.narrow.backfill(engine)
+    load = Load(partial(connect))
+    both = start(REDEFINE), start(REDEFINE)
+    assert 0 in {each.process.wait(DEADLINE_S) for each in both}
+    committed = load.stop()
+    world.wide.redefine(engine)
+    assert_exact(engine, world.wide)
     world.check(engine, tally, committed)

@@ -27,21 +27,29 @@ SETTINGS = f"""
 max_wal_size = 32MB
 autovacuum_naptime = 1s
 """
-Operation = Callable[[Engine, Tally, Tally], object]
+Operation = Callable[[Engine, Tally], object]
 
 
-def _reinstall(engine: Engine, _: Tally, coming: Tally) -> None:
+def _reinstall(engine: Engine, _: Tally) -> None:
+    coming = world.coming_and_going()
     coming.install(engine)
     coming.backfill(engine, chunk_rows=20)
     coming.uninstall(engine)
 
 
+def _repair(engine: Engine, tally: Tally) -> None:
+    world.damage(engine)
+    tally.repair(engine, only=["by_author"])
+
+
 # What runs again and again, beside folds, when the server is killed: over the aggregates that stay, and one that comes.
 OPERATIONS: dict[str, Operation] = {
-    "fold": lambda engine, tally, _: tally.fold(engine),
-    "backfill": lambda engine, tally, _: tally.backfill(engine, force=True, chunk_rows=300, workers=2),
-    "verify": lambda engine, tally, _: tally.verify(engine),
+    "fold": lambda engine, tally: tally.fold(engine),
+    "backfill": lambda engine, tally: tally.backfill(engine, force=True, chunk_rows=300, workers=2),
+    "verify": lambda engine, tally: tally.verify(engine),
     "install, backfill, uninstall": _reinstall,
+    "redefine": lambda engine, _: world.there_and_back(engine),
+    "repair": _repair,
 }
 
 
@@ -78,11 +86,14 @@ def kill_a_backend(load: Load) -> None:
 
 @pytest.mark.slow
 def test_killed_under_load(durable: Server, engine: Engine, connect: Callable[[], Connection]) -> None:
-    tally, coming = world.build(engine, connect()), world.coming_and_going()
+    tally = world.build(engine, connect())
+    world.narrow.install(engine)
+    world.narrow.backfill(engine)
     committed: set[int] = set()
     names = random.sample(list(OPERATIONS), len(OPERATIONS))
     for number in range(KILLS):
-        operation = partial(OPERATIONS[names[number % len(names)]], engine, tally, coming)
+        name = names[number % len(names)]
+        operation = partial(OPERATIONS[name], engine, tally)
         running, folding = Repeated(operation), Repeated(partial(tally.fold, engine))
         running.until_begun()
         load = Load(connect)
@@ -95,12 +106,16 @@ def test_killed_under_load(durable: Server, engine: Engine, connect: Callable[[]
         folding.stop()
         running.stop()
         durable.cluster.ensure()
+        if name == "repair":  # of what was damaged last
+            tally.repair(engine, only=["by_author"])
         world.check(engine, tally, committed)
+        world.check_authors(engine)
         tally.backfill(engine)  # goes on with what was begun
         world.check(engine, tally, committed)
         operation()
         world.check_copies(engine, tally)
         world.check(engine, tally, committed)
+        world.check_authors(engine)
 
 
 def test_prepared_transactions_outlive_the_server(

@@ -13,10 +13,11 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Numeric, Table, Text, Uuid, func, select
 
-from tallystick import FoldLocked, Tally
+from tallystick import FoldLocked, RedefinitionRefused, Tally
 from tallystick.embedded import Cluster
 from tallystick.errors import ServerUnavailable
-from tallystick.store.connection import is_lost
+from tallystick.store.connection import is_lost, transaction
+from tallystick.store.locks import lock_fold
 from tests.oracle import assert_exact
 from tests.order_oracle import OrderOracle
 from tests.servers import Connection
@@ -59,6 +60,15 @@ WHERE coalesce(count, 0) <> coalesce(n, 0)
 STALE: LiteralString = """
 SELECT id, c.messages, v.messages, c.bytes, v.bytes FROM chat AS c LEFT JOIN tally.by_chat AS v ON v.chat_id = c.id
 WHERE c.messages IS DISTINCT FROM coalesce(v.messages, 0) OR c.bytes IS DISTINCT FROM v.bytes
+"""
+
+AUTHORS: LiteralString = """
+SELECT author, k.n, d.n FROM tally.authors AS k
+FULL JOIN (SELECT author, count(*) AS n FROM message GROUP BY author) AS d USING (author)
+WHERE k.n IS DISTINCT FROM d.n
+"""
+DAMAGE: LiteralString = """
+UPDATE tally.by_author__state SET n = n + 1 WHERE h = (SELECT max(h) FROM tally.by_author__state)
 """
 
 metadata = MetaData()
@@ -112,6 +122,31 @@ def coming_and_going() -> Tally:
     tally = Tally()
     tally.grouped("kinds", "SELECT kind, count(*) AS chats, max(title) AS last FROM chat GROUP BY kind")
     return tally
+
+
+narrow, wide = Tally(), Tally()
+narrow.grouped("authors", "SELECT author, count(*) AS n FROM message GROUP BY author")
+wide.grouped(
+    "authors",
+    "SELECT author, count(*) AS n, max(size) AS most, count(DISTINCT chat_id) AS chats FROM message GROUP BY author",
+)
+
+
+def there_and_back(engine: Engine) -> None:
+    """From the one definition to the other and back; what a crash has left under way is refused to the other one."""
+    for each in (wide, narrow):
+        try:
+            each.redefine(engine)
+        except RedefinitionRefused as refused:
+            if "another redefinition is under way" not in refused.message:
+                raise
+
+
+def damage(engine: Engine) -> None:
+    """Have a group of by_author kept wrong, until that is repaired."""
+    with transaction(engine) as cursor:
+        lock_fold(cursor, "tally", "by_author")
+        cursor.execute(DAMAGE)
 
 
 @contextmanager
@@ -255,6 +290,12 @@ def check(engine: Engine, tally: Tally, committed: set[int]) -> None:
         assert connection.execute(MISCOUNTED).fetchall() == []
         found = {token for (token,) in connection.execute("SELECT token FROM added").fetchall()}
     assert committed <= found, f"committed and lost: {sorted(committed - found)}"
+
+
+def check_authors(engine: Engine) -> None:
+    """By whichever definition it is installed, it is exact."""
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(AUTHORS).all() == []
 
 
 def check_copies(engine: Engine, tally: Tally) -> None:

@@ -8,6 +8,7 @@ from typing import LiteralString
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from psycopg import sql
 from sqlalchemy import URL, Column, Date, Engine, Integer, MetaData, Table, Text
 
 from tallystick import Tally, UsageError
@@ -145,6 +146,12 @@ def test_two_workers_race_beside_writers(
     assert not [each for worker in workers for each in worker.log if each["level"] in ("error", "warning")]
 
 
+def waiting(watcher: Connection) -> list[int]:
+    """Backends of workers that wait for somebody's lock."""
+    found = watcher.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'tally worker'")
+    return [pid for (pid,) in found.fetchall() if watcher.execute(BLOCKED, [pid]).fetchone() == (True,)]
+
+
 class Halted:
     """A fold that has begun and cannot end: another session holds the state's rows."""
 
@@ -155,9 +162,7 @@ class Halted:
         until(self.pids, "a fold that waits")
 
     def pids(self) -> list[int]:
-        """The worker's backends that wait for the holder."""
-        found = self.watcher.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'tally worker'")
-        return [pid for (pid,) in found.fetchall() if self.watcher.execute(BLOCKED, [pid]).fetchone() == (True,)]
+        return waiting(self.watcher)
 
     def release(self) -> None:
         self.holder.rollback()
@@ -181,6 +186,35 @@ def test_killed_in_a_fold(
     assert_exact(engine, tally)
     assert second.stop() < 5
     assert len(rows(app, "SELECT FROM tally.worker")) == 1, "the killed one could not take its row with it"
+
+
+PHASES = {
+    "look": "aggregate",
+    "note": "backlog",
+    "schedule": "schedule",
+    "fold": "by_day__state",
+    "purge": "event",
+    "audit": "audit",
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_in_every_phase(
+    app: Connection, tally: Tally, connect: Connect, start: Callable[..., WorkerProcess], engine: Engine, phase: str
+) -> None:
+    app.execute(ADD)
+    holder, watcher = connect(), connect(autocommit=True)
+    holder.execute(sql.SQL("LOCK TABLE tally.{}").format(sql.Identifier(PHASES[phase])))
+    first = start(*AT_ONCE, "--audit", "50%")
+    until(lambda: waiting(watcher), "that it waits for the table")
+    first.kill()
+    holder.rollback()
+    assert_exact(engine, tally)
+    second = start(*AT_ONCE)
+    app.execute(ADD)
+    until(lambda: all_folded(app), "the other worker's folds")
+    assert_exact(engine, tally)
+    assert second.stop() < 5
 
 
 def test_sigterm_in_a_fold_that_does_not_end(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import psycopg
 import typer
 
-from tallystick.cli.output import Output, Steps, duration, named, seconds
+from tallystick.cli.backfilling import WORKERS, ChunkRows, MaxRowsPerSecond, Workers, telling
+from tallystick.cli.output import Output, named, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
 from tallystick.maintain import counters, folding, partitions
 from tallystick.maintain import upgrade as upgrades
-from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner, Progress, Told
+from tallystick.maintain.backfill import CHUNK_ROWS, BackfillResult, Manner
 from tallystick.maintain.backfill import backfill as backfill_one
 from tallystick.maintain.install import Planned, refuse_changed
 from tallystick.maintain.install import uninstall as uninstall_one
@@ -84,13 +84,9 @@ def backfill(
     app: App = None,
     schema: Schema = None,
     force: Annotated[bool, typer.Option("--force", help="Begin anew, also what is complete or begun.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=8, help="Chunks that are counted at a time.")] = 2,
-    max_rows_per_second: Annotated[
-        int | None, typer.Option(min=1, help="Of all workers together; without it, what others who write leave.")
-    ] = None,
-    chunk_rows: Annotated[
-        int, typer.Option(min=1, max=100_000_000, help="Rows of the source in one transaction, about.")
-    ] = CHUNK_ROWS,
+    workers: Workers = WORKERS,
+    max_rows_per_second: MaxRowsPerSecond = None,
+    chunk_rows: ChunkRows = CHUNK_ROWS,
     batch_size: Annotated[
         int, typer.Option(min=1, max=100_000, help="Parents of a mirror in one transaction.")
     ] = BATCH,
@@ -114,7 +110,7 @@ def backfill(
                     found.append(counters.backfill(target.engine, target.schema, name))
                     steps.done(f"{name}: {found[-1].groups:,} keys set in {seconds(found[-1].elapsed_s)}")
                     continue
-                told = _telling(steps, name)
+                told = telling(steps, name)
                 try:
                     result = backfill_one(target.engine, target.schema, name, manner, force=force, told=told)
                 except KeyboardInterrupt:
@@ -253,16 +249,6 @@ def _planned(planned: Planned) -> dict[str, Any]:
         "statements": _as_dicts(planned.statements),
         "changes": planned.changes,
     }
-
-
-def _telling(steps: Steps, name: str) -> Told:
-    def tell(progress: Progress) -> None:
-        left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
-        total = f" of {progress.total:,}" if progress.total is not None else ""
-        text = f"{progress.done:,}{total} {progress.what}, {progress.rate:,.0f}/s{left}"
-        steps.progress(f"{name}: {text}", {"name": name, **asdict(progress), "left_s": progress.left_s})
-
-    return tell
 
 
 def _mirrored(result: folding.FoldResult | BackfillResult) -> str:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from tallystick.cli.backfilling import WORKERS, ChunkRows, MaxRowsPerSecond, Workers, telling
 from tallystick.cli.output import Output
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.declare.counter import Counter
 from tallystick.errors import UsageError
 from tallystick.maintain import redefine as redefining
+from tallystick.maintain.backfill import CHUNK_ROWS, Manner
 from tallystick.maintain.redefine import Redefined
 
 
@@ -25,6 +27,9 @@ def redefine(
     app: App = None,
     schema: Schema = None,
     abort: Annotated[bool, typer.Option("--abort", help="Give up what has not been switched to yet.")] = False,
+    workers: Workers = WORKERS,
+    max_rows_per_second: MaxRowsPerSecond = None,
+    chunk_rows: ChunkRows = CHUNK_ROWS,
     as_json: Json = False,
 ) -> None:
     """Build what is declared otherwise beside what is installed, and switch to it; readers see no gap."""
@@ -47,7 +52,12 @@ def redefine(
         with output.steps(len(kept)) as steps:
             for each in kept:
                 steps.begin(f"comparing {each.name}")
-                found.append(redefining.redefine(target.engine, each, step=steps.begin, told=steps.passing))
+                manner = Manner(chunk_rows, workers, max_rows_per_second)
+                told = telling(steps, each.name)
+                result = redefining.redefine(
+                    target.engine, each, manner, step=steps.passing, told=steps.passing, progress=told
+                )
+                found.append(result)
                 steps.done(_told(found[-1]))
     output.json({"aggregates": [{"name": each.aggregate, "changes": each.changes} for each in found]})
 

@@ -19,6 +19,7 @@ from tallystick.declare.changes import Change
 from tallystick.declare.ordered import Kept
 from tallystick.errors import FoldLocked, NotInstalled, RedefinitionRefused
 from tallystick.maintain import backfill, folding, install, mirror, moving, places, source_index, verify
+from tallystick.maintain.backfill import AT_EASE, Manner
 from tallystick.maintain.inspect import inspect
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.source_index import Told
@@ -41,15 +42,23 @@ class Redefined:
 
 
 def redefine(
-    engine: Engine, aggregate: Kept, *, step: Callable[[str], None] = _log.info, told: Told = _log.warning
+    engine: Engine,
+    aggregate: Kept,
+    manner: Manner = AT_EASE,
+    *,
+    step: Callable[[str], None] = _log.info,
+    told: Told = _log.warning,
+    progress: backfill.Told | None = None,
 ) -> Redefined:
     """Have an installed aggregate keep what is declared now; readers are answered exactly all the time.
 
     Run it again after an interruption: what is done is not done again.
 
     Args:
+        manner: how the next version is backfilled.
         step: is told what is being done.
         told: is told whom the build of an index waits for.
+        progress: is told how far the backfill has come.
     Raises:
         NotInstalled: there is no such aggregate.
         DeclarationError: the new declaration cannot be kept.
@@ -68,7 +77,7 @@ def redefine(
         if _is_kept(engine, schema, version.name):
             _fold(engine, schema, version.name)  # adopts partitions that have come since
         else:
-            backfill.backfill(engine, schema, version.name)
+            backfill.backfill(engine, schema, version.name, manner, told=progress)
         step(f"verifying the next version of {name}")
         report = verify.verify(engine, schema, version.name)
     except NotInstalled as gone:

@@ -169,14 +169,31 @@ class Tally(Registry):
         return counters.checks(engine, self.schema, name, keys)
 
     def redefine(
-        self, engine: Engine, *, only: Sequence[str] | None = None, told: Passing = _log.warning
+        self,
+        engine: Engine,
+        *,
+        only: Sequence[str] | None = None,
+        chunk_rows: int = CHUNK_ROWS,
+        workers: int = 1,
+        max_rows_per_second: int | None = None,
+        told: Passing = _log.warning,
+        progress: Told | None = None,
     ) -> list[Redefined]:
         """Have installed aggregates keep what is declared now: built beside the present ones, which answer meanwhile.
 
         Counters take over their settings by `install`, and are left out.
+
+        Args:
+            only: names; all declared aggregates without it.
+            chunk_rows, workers, max_rows_per_second: of the backfill, as `backfill` takes them.
+            told: is told whom the build of an index for an ordered aggregate waits for; a warning is logged without it.
+            progress: is told how far the backfill has come.
         """
+        manner = Manner(chunk_rows, workers, max_rows_per_second)
         return [
-            redefine.redefine(engine, each, told=told) for each in self._chosen(only) if not isinstance(each, Counter)
+            redefine.redefine(engine, each, manner, told=told, progress=progress)
+            for each in self._chosen(only)
+            if not isinstance(each, Counter)
         ]
 
     def rename(self, engine: Engine, old: str, new: str) -> None:
