@@ -294,7 +294,7 @@ AS $tally$
 #variable_conflict use_column
 DECLARE
   size bigint := $1;
-  tail record;
+  final record;
   last record;
   ahead record;
 BEGIN
@@ -303,23 +303,26 @@ BEGIN
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('tallystick chunks tally.nullable_keys', 0));
   LOCK TABLE "tally"."nullable_keys__chunk" IN ROW EXCLUSIVE MODE;
-  SELECT p1 INTO tail FROM "tally"."nullable_keys__chunk" WHERE id = 0;
+  IF (SELECT phase FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept' THEN
+    RETURN false;
+  END IF;
+  SELECT p1 INTO final FROM "tally"."nullable_keys__chunk" WHERE id = 0;
   IF NOT FOUND THEN
     INSERT INTO "tally"."nullable_keys__chunk" (id, p1, size, counter)
       SELECT 0, t.p1, CASE WHEN t.p1 IS NOT NULL THEN 0 END, pg_current_xact_id()
-      FROM (SELECT WHERE NOT (SELECT phase FROM "tally"."aggregate" WHERE name = 'nullable_keys') = 'kept') AS due LEFT JOIN (SELECT p1 FROM "tally"."nullable_keys__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
-    RETURN FOUND;
+      FROM (SELECT) AS one LEFT JOIN (SELECT p1 FROM "tally"."nullable_keys__places" WHERE true ORDER BY p1 DESC LIMIT 1) AS t ON true;
+    RETURN true;
   END IF;
   SELECT * INTO last FROM "tally"."nullable_keys__chunk" WHERE id > 0 ORDER BY id DESC LIMIT 1;
-  IF tail.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
+  IF final.p1 IS NULL OR last.id > 0 AND last.size IS NULL THEN
     RETURN false;
   ELSIF last.id IS NULL THEN
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) < ROW(final.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   ELSE
-    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(tail.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
+    SELECT * INTO ahead FROM (SELECT p1 FROM "tally"."nullable_keys__places" WHERE ROW(p1) >= ROW(last.u1) AND ROW(p1) < ROW(final.p1) ORDER BY p1 LIMIT 1 OFFSET $1) AS u;
   END IF;
   IF NOT FOUND THEN
-    ahead := tail;
+    ahead := final;
     size := NULL;
   END IF;
   INSERT INTO "tally"."nullable_keys__chunk" (id, p1, u1, size, counter)

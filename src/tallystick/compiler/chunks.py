@@ -7,8 +7,8 @@ counted already if, and only if, its transaction is visible in the snapshot of t
 deltas are void when all chunks are counted, all others are as good as any. Nobody has to be waited for: whatever is not
 visible then is newer than all snapshots.
 
-The chunk from the last row on is planned first, as number 0, and the others up to it: rows that come behind are changes
-like any other, however many there are, and a backfill ends.
+The final chunk, from the last row on, is planned first, as number 0, and the others up to it: rows that come behind are
+changes like any other, however many there are, and a backfill ends.
 
 A change that moves a row to another place goes from one chunk and comes to another, as two deltas. Rows of `x__chunk`
 name the transaction that wrote them, as those of the watermark do: in a restored database they are another's, and
@@ -41,7 +41,8 @@ from tallystick.compiler.text import (
 def chunk_tables(order: Order) -> Iterator[Statement]:
     """`x__chunk`: rows from the place `p…` on (of the first, from the start) up to that at `u…`, or to the end.
 
-    `size` is how many rows there were about when it was planned, NULL of the one that was planned last.
+    `size` is how many rows there were about when it was planned, NULL of the one that was planned last, after which
+    there is no other to plan.
     """
     layout, ends = order.layout, _ends(order)
     types = [stored_type(type_) for type_ in order.types]
@@ -158,8 +159,8 @@ def _extend(order: Order, walked: Composable) -> Statement:
     """Argument: rows of the new chunk. Whoever plans has waited for those who planned before."""
     layout, chunk = order.layout, order.layout.object("chunk")
     start = [fill("last.{u}", u=name) for name in _ends(order)]
-    place, tail, end = (
-        [fill("{r}.{k}", r=SQL(row), k=name) for name in order.position] for row in ("t", "tail", "ahead")
+    place, final, end = (
+        [fill("{r}.{k}", r=SQL(row), k=name) for name in order.position] for row in ("t", "final", "ahead")
     )
 
     def walk(pieces: Pieces) -> Composed:
@@ -171,31 +172,31 @@ def _extend(order: Order, walked: Composable) -> Statement:
         "  PERFORM pg_advisory_xact_lock(hashtextextended({key}, 0));\n"
         "  LOCK TABLE {chunk} IN ROW EXCLUSIVE MODE;\n"  # what is read next is younger than a beginning or an end
         "  IF {complete} THEN\n    RETURN false;\n  END IF;\n"
-        "  SELECT {starts} INTO tail FROM {chunk} WHERE id = 0;\n"
+        "  SELECT {starts} INTO final FROM {chunk} WHERE id = 0;\n"
         "  IF NOT FOUND THEN\n"
         "    INSERT INTO {chunk} (id, {starts}, size, counter)\n"
         "      SELECT 0, {place}, CASE WHEN {place1} IS NOT NULL THEN 0 END, pg_current_xact_id()\n"
         "      FROM (SELECT) AS one LEFT JOIN {last_row} AS t ON true;\n"
         "    RETURN true;\n  END IF;\n"
         "  SELECT * INTO last FROM {chunk} WHERE id > 0 ORDER BY id DESC LIMIT 1;\n"
-        "  IF {tail1} IS NULL OR last.id > 0 AND last.size IS NULL THEN\n    RETURN false;\n"
+        "  IF {final1} IS NULL OR last.id > 0 AND last.size IS NULL THEN\n    RETURN false;\n"
         "  ELSIF last.id IS NULL THEN\n    SELECT * INTO ahead FROM {from_start} AS u;\n"
         "  ELSE\n    SELECT * INTO ahead FROM {from_last} AS u;\n  END IF;\n"
-        "  IF NOT FOUND THEN\n    ahead := tail;\n    size := NULL;\n  END IF;\n"
+        "  IF NOT FOUND THEN\n    ahead := final;\n    size := NULL;\n  END IF;\n"
         "  INSERT INTO {chunk} (id, {starts}, {ends}, size, counter)\n"
         "    VALUES (coalesce(last.id, 0) + 1, {last}, {end}, size, pg_current_xact_id());\n"
         "  RETURN true;\n",
         message=literal(f'aggregate "{layout.name}": a chunk is planned in a READ COMMITTED transaction only.'),
         key=literal(f"tallystick chunks {layout.schema}.{layout.name}"), complete=layout.is_complete(), chunk=chunk,
         place=comma(place), place1=place[0],
-        last_row=first(order, walked, order.position, [], EVERYTHING, backwards=True), tail1=tail[0],
-        from_start=walk(order.before(tail, after=False)[::-1]),
-        from_last=walk(order.between(start, tail, high_in=False)), starts=comma(order.position),
+        last_row=first(order, walked, order.position, [], EVERYTHING, backwards=True), final1=final[0],
+        from_start=walk(order.before(final, after=False)[::-1]),
+        from_last=walk(order.between(start, final, high_in=False)), starts=comma(order.position),
         ends=comma(_ends(order)), last=comma(start), end=comma(end),
     )  # fmt: skip
     return _function(
         layout, "extend", "plans one more chunk of so many rows; false if there are no more rows", SQL("bigint"),
-        SQL("boolean"), SQL("  size bigint := $1;\n  tail record;\n  last record;\n  ahead record;\n"), body,
+        SQL("boolean"), SQL("  size bigint := $1;\n  final record;\n  last record;\n  ahead record;\n"), body,
     )  # fmt: skip
 
 

@@ -240,12 +240,10 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
 
     def advance(size: int | None) -> int:
         nonlocal counted
-        if size == 0:  # from the last row on
-            return 0
         with telling:
             rows = max(0, total - before - counted) if size is None else size
             counted += rows
-            if told is not None:
+            if told is not None and rows:
                 done, rate = before + counted, counted / (time.perf_counter() - started)
                 told(Progress("rows", done, max(total, done) if total else None, rate))
         return rows
