@@ -7,7 +7,6 @@ from typing import Protocol
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.pool import NullPool
 
 from tests.servers import Connection, Release, Server, Servers, releases
 from tests.stepping import Session
@@ -75,8 +74,8 @@ def database(server: Server, template: str, make_role: Callable[[], str]) -> Ite
 
 @pytest.fixture
 def engine(database: URL) -> Iterator[Engine]:
-    """A SQLAlchemy engine that keeps no connection open."""
-    engine = create_engine(database, poolclass=NullPool)
+    """A SQLAlchemy engine as an application has it."""
+    engine = create_engine(database)
     yield engine
     engine.dispose()
 

@@ -478,7 +478,7 @@ def test_of_an_empty_table(application: Application, engine: Engine, tally: Tall
     seen: list[Progress] = []
     results = tally.backfill(engine, told=seen.append)
     assert [(result.groups, result.rows) for result in results] == [(0, 0), (0, 0)]
-    assert seen == []
+    assert [(progress.done, progress.left_s) for progress in seen] == [(0, None), (0, None)]
     application.connection.execute("INSERT INTO item VALUES (1, 1, 'k1', 1, 1)")
     assert_all_exact(engine, tally)
 

@@ -253,6 +253,7 @@ def test_positions_outlive_the_settings_of_a_session(
             Identifier(str(engine.url.database)), style if number % 2 else "ISO"
         )
         app.execute(setting)
+        engine.dispose()  # whoever is there keeps the old one
         step = audit_step(engine, "tally", "g", budget_s=0)
         groups, drifts = groups + step.report.groups, drifts + step.report.drifted
         if step.is_last:

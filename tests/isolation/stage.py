@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Generic, LiteralString, TypeVar
 
 from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.pool import NullPool
 
 from tallystick import Tally
 from tests.oracle import differences, told
@@ -101,7 +100,7 @@ class Beside:
         """Start an operation and go on."""
         application = f"operation {next(self._numbers)}"
         arguments = {"application_name": application}
-        engine = create_engine(self.database, poolclass=NullPool, connect_args=arguments)
+        engine = create_engine(self.database, connect_args=arguments)
         self.opened.callback(engine.dispose)
         thread = ThreadPoolExecutor(max_workers=1)
         self.opened.callback(thread.shutdown)

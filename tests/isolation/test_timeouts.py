@@ -29,8 +29,8 @@ OPERATIONS: dict[str, Callable[[Tally, Engine], object]] = {
 
 
 @pytest.fixture
-def with_default(database: URL, connect: Connect) -> Callable[[LiteralString, str], None]:
-    """Set what sessions of the test's database begin with."""
+def with_default(database: URL, engine: Engine, connect: Connect) -> Callable[[LiteralString, str], None]:
+    """Set what sessions of the test's database begin with; those that the engine keeps end."""
     superuser = connect(autocommit=True)
 
     def set_default(setting: LiteralString, value: str) -> None:
@@ -40,6 +40,7 @@ def with_default(database: URL, connect: Connect) -> Callable[[LiteralString, st
                 sql.Identifier(database.database), sql.SQL(setting), sql.Literal(value)
             )
         )
+        engine.dispose()
 
     return set_default
 

@@ -23,6 +23,8 @@ def telling(steps: Steps, name: str) -> Told:
     """Tells of a backfill as it goes on."""
 
     def tell(progress: Progress) -> None:
+        if not progress.done:  # of a table that was never analysed nobody knows the rows
+            return
         left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
         total = f" of {progress.total:,}" if progress.total is not None else ""
         text = f"{progress.done:,}{total} {progress.what}, {progress.rate:,.0f}/s{left}"

@@ -243,7 +243,7 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
         with telling:
             rows = max(0, total - before - counted) if size is None else size
             counted += rows
-            if told is not None and rows:
+            if told is not None and size != 0:
                 done, rate = before + counted, counted / (time.perf_counter() - started)
                 told(Progress("rows", done, max(total, done) if total else None, rate))
         return rows
