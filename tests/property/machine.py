@@ -12,10 +12,13 @@ from psycopg import sql
 from sqlalchemy import Engine, create_engine, func, select
 
 from tallystick import Tally
+from tallystick.declare.names import internal_name
+from tallystick.errors import NotKept, NotWhole
+from tallystick.maintain.audit import audit_step
 from tests.backfills import begin
-from tests.oracle import Oracle, told
+from tests.oracle import Oracle, assert_exact, told
 from tests.property.world import COLUMNS, DECLARED, TABLE, Row, changes, declared, rows, slices
-from tests.servers import Server
+from tests.servers import Connection, Server
 
 # HYPOTHESIS_PROFILE=soak looks for longer; nothing here is timed.
 _ALWAYS = settings(
@@ -66,12 +69,27 @@ class World:
         self.writer.execute("SELECT setval('item_id_seq', 1000, false)")
         self.tally.install(self.engine)
         self.tally.backfill(self.engine)
+        self.tally.resume(self.engine)
 
     def close(self) -> None:
         for connection in (self.writer, self.observer, self.reader):
             connection.close()
         self.engine.dispose()
         self.server.drop_database(self.name)
+
+
+def damage_and_repair(observer: Connection, engine: Engine, tally: Tally, name: str, kept_in: str) -> None:
+    """Have one row of what is kept be wrong for a moment, if there is anything that can be repaired."""
+    try:
+        tally.repair(engine, only=[name], dry_run=True)
+    except (NotKept, NotWhole):
+        return
+    damage = sql.SQL("UPDATE {t} SET n = n + 1 WHERE ctid = (SELECT min(ctid) FROM {t} WHERE n > 0)").format(
+        t=sql.Identifier("tally", internal_name(name, kept_in))
+    )
+    damaged = observer.execute(damage).rowcount
+    (repaired,) = tally.repair(engine, only=[name])
+    assert repaired.groups >= damaged
 
 
 class Machine(RuleBasedStateMachine):
@@ -86,7 +104,7 @@ class Machine(RuleBasedStateMachine):
         self.savepoints: list[bool] = []  # for the transaction and each savepoint in it: has it truncated?
         self.prepared: dict[str, bool] = {}  # two-phase transactions by name: has it truncated?
         self.has_old_reader = False
-        self.was_reinstalled = False
+        self.was_made_anew = False
 
     @property
     def is_open(self) -> bool:
@@ -307,19 +325,47 @@ class Machine(RuleBasedStateMachine):
         """It stays begun, with a chunk counted, until some later step goes on with it."""
         begin(self.engine, self.tally, [name])
 
-    @rule(name=st.sampled_from(list(DECLARED)), serving=st.sampled_from(["kept", "direct"]))
-    def switch(self, name: str, serving: str) -> None:
-        self.world.observer.execute(
-            "UPDATE tally.aggregate SET serving = %s WHERE name = %s AND phase = 'kept'", [serving, name]
-        )
+    @rule(name=st.sampled_from(list(DECLARED)))
+    def roll_back(self, name: str) -> None:
+        """Whoever is in the table."""
+        self.tally.rollback(self.engine, only=[name])
 
-    @precondition(lambda self: self.is_quiet and not self.was_reinstalled)
+    @precondition(lambda self: not self.is_locked)
+    @rule(name=st.sampled_from(list(DECLARED)))
+    def resume(self, name: str) -> None:
+        with suppress(NotKept, NotWhole):  # there is nothing that could be served
+            (resumed,) = self.tally.resume(self.engine, only=[name])
+            assert resumed.serving == "kept"
+
+    @precondition(lambda self: not self.is_locked)
+    @rule(name=st.sampled_from(list(DECLARED)))
+    def audit(self, name: str) -> None:
+        """A part of it, of one group; the next time the next."""
+        assert audit_step(self.engine, "tally", name, budget_s=0).drifted == 0
+
+    @precondition(lambda self: not self.is_locked)
+    @rule(name=st.sampled_from(list(DECLARED)))
+    def damage_and_repair(self, name: str) -> None:
+        damage_and_repair(self.world.observer, self.engine, self.tally, name, "state")
+
+    @precondition(lambda self: self.is_quiet and not self.was_made_anew)
     @rule(name=st.sampled_from(list(DECLARED)))
     def reinstall(self, name: str) -> None:
         """It stays in its building phase until some later step backfills it. Slow, so once in an example."""
-        self.was_reinstalled = True
+        self.was_made_anew = True
         self.tally.uninstall(self.engine, only=[name])
         assert self.tally.install(self.engine, only=[name]) == [name]
+
+    @precondition(lambda self: self.is_quiet and not self.was_made_anew)
+    @rule(name=st.sampled_from(list(DECLARED)))
+    def redefine(self, name: str) -> None:
+        """With a measure more, and back. As slow."""
+        self.was_made_anew = True
+        other = Tally()
+        other.grouped(name, DECLARED[name].replace("FROM item", ", max(id) AS newest FROM item"))
+        for each in (other, self.tally):
+            each.redefine(self.engine, only=[name], chunk_rows=CHUNK_ROWS)
+            assert_exact(self.engine, each)
 
     # Readers
 

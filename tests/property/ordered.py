@@ -7,7 +7,7 @@ from contextlib import suppress
 from decimal import Decimal
 from random import Random
 from types import MappingProxyType
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 
 import psycopg
 from hypothesis import strategies as st
@@ -16,8 +16,10 @@ from psycopg import sql
 from sqlalchemy import Connection, create_engine
 
 from tallystick.compiler import buckets
+from tallystick.errors import NotKept
+from tallystick.maintain.audit import audit_step
 from tests.backfills import begin
-from tests.property.machine import CHUNK_ROWS, IMPATIENT
+from tests.property.machine import CHUNK_ROWS, IMPATIENT, damage_and_repair
 from tests.property.order_checks import Reader, check_buckets
 from tests.property.order_model import AGES, CREATE, GROUPS, NAMES, PARTS, Model, Ranks, Row, Rows, declared
 from tests.servers import Server
@@ -69,6 +71,7 @@ class World:
     def reset(self) -> None:
         run(self.writer, "DELETE FROM item")
         self.tally.backfill(self.engine, force=True)
+        self.tally.resume(self.engine)
 
     def close(self) -> None:
         for connection in (self.writer, self.observer, self.reader):
@@ -305,10 +308,30 @@ class OrderedMachine(RuleBasedStateMachine):
         """It stays begun, with a chunk counted, until some later step goes on with it."""
         begin(self.engine, self.tally, [self.world.models[one].aggregate.name])
 
-    @rule(one=st.integers(0, 5), serving=st.sampled_from(["kept", "kept", "kept", "direct"]))
-    def switch(self, one: int, serving: str) -> None:
+    @rule(one=st.integers(0, 5))
+    def roll_back(self, one: int) -> None:
+        """Whoever is in the table."""
+        self.tally.rollback(self.engine, only=[self.world.models[one].aggregate.name])
+
+    @precondition(lambda self: not self.is_locked)
+    @rule(one=st.integers(0, 5))
+    def resume(self, one: int) -> None:
+        with suppress(NotKept):  # there is nothing that could be served
+            (resumed,) = self.tally.resume(self.engine, only=[self.world.models[one].aggregate.name])
+            assert resumed.serving == "kept"
+
+    @precondition(lambda self: not self.is_locked)
+    @rule(one=st.integers(0, 5))
+    def audit(self, one: int) -> None:
+        """A part of it, of one bucket; the next time the next."""
         name = self.world.models[one].aggregate.name
-        run(self.world.observer, "UPDATE tally.aggregate SET serving = %s WHERE name = %s", [serving, name])
+        assert audit_step(self.engine, "tally", name, budget_s=0).drifted == 0
+
+    @precondition(lambda self: not self.is_locked)
+    @rule(one=st.integers(0, 5))
+    def damage_and_repair(self, one: int) -> None:
+        name, observer = self.world.models[one].aggregate.name, self.world.observer
+        damage_and_repair(cast(Any, observer.connection.driver_connection), self.engine, self.tally, name, "bucket")
 
     # Readers
 
