@@ -76,7 +76,9 @@ def test_the_whole_life(tally: Run) -> None:
     assert "visits: 0 rows fewer in 0 keys" in tally("fold").out
     assert tally("doctor", *APP).code == 0
     changed = tally("doctor", "--json", "--app", "counting:more").json["findings"]
-    assert [each["remedy"] for each in changed if each["subject"] == "visits"] == ["tally install visits"]
+    assert [each["remedy"] for each in changed if each["subject"] == "visits"] == [
+        "tally install visits --app counting:more"
+    ]
     assert tally("uninstall", "-y", "--json", *APP).json == {"removed": ["by_region", "visits", "regions"]}
     assert tally("counter", "get", "visits").code == 2
 

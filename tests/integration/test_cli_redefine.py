@@ -80,7 +80,7 @@ def test_rename(tally: Run) -> None:
     gone = tally("rename", "by_region", "per_region", "--app", "renamed:tally", "--json")
     assert gone.code == 2
     assert '"by_region" is not installed' in gone.json["error"]["message"]
-    assert gone.json["error"]["hint"] == "Name it as it is installed: tally status"
+    assert gone.json["error"]["hint"] == "Name it as it is installed: tally status --app renamed:tally"
 
 
 def test_uninstall_of_what_is_not_declared_any_more(tally: Run) -> None:

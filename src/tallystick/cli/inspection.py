@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from tallystick.cli.hints import repeated
 from tallystick.cli.output import Output
 from tallystick.cli.target import App, Dsn, Json, Schema, Target, opened, shown_url
 from tallystick.declare.counter import Counter
@@ -36,7 +38,7 @@ def status(
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
         found = status_of(target.engine, target.schema, _declared(target), _declared_counters(target))
-        wrong = health.problems(target.engine, target.schema, found)
+        wrong = _pasteable(health.problems(target.engine, target.schema, found), target)
         workers = health.seen_workers(target.engine, target.schema)
         where = shown_url(target.engine.url)
     code = 1 if check and wrong else 0
@@ -84,11 +86,15 @@ def doctor(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
     """Look for what is wrong or will be, and how to mend it. Exit code 1 if answers are or may become wrong."""
     output = Output(as_json=as_json)
     with opened(dsn, app, schema, output) as target:
-        found = examine(target.engine, target.schema, _declared(target), _declared_counters(target))
+        found = _pasteable(examine(target.engine, target.schema, _declared(target), _declared_counters(target)), target)
     output.json({"findings": found})
     if not as_json:
         _findings(output, found)
     return 1 if any(each.level == "error" for each in found) else 0
+
+
+def _pasteable(found: list[Finding], target: Target) -> list[Finding]:
+    return [replace(each, remedy=repeated(each.remedy, target.options)) for each in found]
 
 
 def _declared(target: Target) -> Iterable[Kept]:

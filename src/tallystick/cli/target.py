@@ -21,6 +21,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from tallystick import embedded
+from tallystick.cli.hints import repeated
 from tallystick.cli.output import Output
 from tallystick.errors import NotInstalled, TallyError, UsageError
 from tallystick.maintain.tally import Tally
@@ -168,9 +169,12 @@ def opened(dsn: str | None, app: str | None, schema: str | None, output: Output)
         )
     # For `tally events`, and for whoever looks at pg_stat_activity; a name in the DSN prevails.
     engine = create_engine(url_of(dsn, output), connect_args={"fallback_application_name": "tally"})
+    options = f" --app {app}" if app is not None else f" --schema {schema}" if schema is not None else ""
     try:
-        options = f" --app {app}" if app is not None else f" --schema {schema}" if schema is not None else ""
         yield Target(engine, schema or (tally.schema if tally is not None else SCHEMA), tally, options)
+    except TallyError as error:
+        error.hint = repeated(error.hint, options) if error.hint is not None else None
+        raise
     finally:
         engine.dispose()
 
