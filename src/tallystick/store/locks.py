@@ -20,8 +20,13 @@ BRIEFLY = "20ms"
 
 
 def lock_installation(cursor: Cursor, schema: str) -> None:
-    """Wait for other installers of this schema, for the rest of the transaction."""
+    """Wait for other installers of this schema, for the rest of the transaction, and know what they have made.
+
+    Who has waited for an advisory lock is not told of tables that came or went meanwhile, and goes by what the session
+    remembers; the first lock of a table in a transaction tells. That of a catalog nobody else of us reads is the first.
+    """
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('tallystick install ' || %s, 0))", (schema,))
+    cursor.execute("SELECT FROM pg_catalog.pg_tablespace LIMIT 0")
 
 
 def lock_fold(cursor: Cursor, schema: str, name: str) -> None:
