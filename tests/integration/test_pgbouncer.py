@@ -165,6 +165,7 @@ def test_backends_that_are_terminated(
         )
         committed |= load.stop()
         running.stop()
+        engine.dispose()  # its sessions are terminated, too
         world.check(engine, tally, committed)
         tally.backfill(through)
     tally.fold(through)
