@@ -399,8 +399,9 @@ def test_an_interrupted_backfill_tells_how_to_go_on(
 ) -> None:
     app = ("--app", "shop:tally")
     tally("install", *app)
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # also in a job of nohup
     running = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "backfill", *app, "--chunk-rows", "10", "--max-rows-per-second", "10"],
+        [sys.executable, "-c", heard + MAIN, "backfill", *app, "--chunk-rows", "10", "--max-rows-per-second", "10"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
     )  # fmt: skip
     with running:

@@ -55,8 +55,12 @@ class PartitionedMachine(Machine):
     @precondition(lambda self: self.guest == "attached" and self.is_quiet)
     @rule()
     def detach(self) -> None:
-        self.tally.detach(self.engine, "guest")
-        self.guest = "apart"
+        try:
+            self.tally.detach(self.engine, "guest")
+        except NotWhole:
+            assert self.is_broken  # what a partition truncated by itself has lost, nobody can count out
+        else:
+            self.guest = "apart"
 
     @precondition(lambda self: self.guest == "attached" and self.is_quiet)
     @rule(how=st.sampled_from(["ALTER TABLE item DETACH PARTITION guest", "DROP TABLE guest"]))
