@@ -135,7 +135,7 @@ def test_no_setting_is_left_in_a_session(
     superuser.execute(
         sql.SQL("ALTER DATABASE {} SET statement_timeout = '77s'").format(sql.Identifier(database.database))
     )
-    superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_addr IS NULL"
+    superuser.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE client_addr IS NULL"
                       " AND pid <> pg_backend_pid() AND datname = current_database()")  # fmt: skip
     tally = Tally()
     tally.ordered("by_size", world.message, namespace=[world.message.c.author], key=[world.message.c.size])
