@@ -9,7 +9,7 @@ Objects of an aggregate `x`:
 - `x_count()`, `x_rank()`, `x_at()` and so on: what readers call;
 - `x__fold()`, `x__rebuild()`: deltas into buckets, buckets from the source; `x__cut()`, `x__join()`: their size;
 - `x__chunk`, `x__begin()`, `x__extend()`, `x__count()`, `x__settle()`: a backfill in chunks of the order;
-- `x__check()`: buckets beside the source;
+- `x__check()`: buckets beside the source, for which `x__runs()` counts the items of all of them;
 - `x__adopt()`, `x__release()`: partitions that come and go, of a partitioned source.
 
 The items themselves are kept nowhere: an index of the source on (namespace, order) is the lowest level.
@@ -30,7 +30,7 @@ from tallystick.compiler.item_functions import item_functions
 from tallystick.compiler.layout import Layout
 from tallystick.compiler.order import Order
 from tallystick.compiler.order_functions import value_functions
-from tallystick.compiler.ordered_checks import check_function
+from tallystick.compiler.ordered_checks import check_functions
 from tallystick.compiler.ordered_chunks import ordered_chunks
 from tallystick.compiler.ordered_folding import folding_functions
 from tallystick.compiler.partitions import partition_statements
@@ -61,7 +61,7 @@ def compile_ordered(
     buckets = Buckets(Order.of(layout, ordering), ordering)
     functions, triggers = capture_statements(layout)
     objects = [_items(layout), *_tables(buckets), *functions, _public_view(buckets), *totals_functions(buckets)]
-    objects += [*_reads(buckets), *folding_functions(buckets), *ordered_chunks(buckets), *check_function(buckets)]
+    objects += [*_reads(buckets), *folding_functions(buckets), *ordered_chunks(buckets), *check_functions(buckets)]
     if snapshot.source.is_partitioned:
         objects += partition_statements(layout)
     return Compiled(tuple(objects), tuple(triggers))
