@@ -209,9 +209,15 @@ class _Question:
             )  # fmt: skip
 
     def _buckets(self) -> Composed:
-        """While a partition is not counted, nobody is served from the buckets, and they are not what they should be."""
+        """In one pass, and each by the index: behind level 0 are all of them.
+
+        While a partition is not counted, nobody is served from the buckets, and they are not what they should be.
+        """
         schema, name = self.aggregate.schema, self.aggregate.name
-        return SQL("SELECT {title}, c::text FROM {check}() AS c WHERE kept <> direct AND {is_kept}").format(
+        return SQL(
+            "SELECT {title}, c::text FROM (SELECT * FROM {check}() UNION ALL SELECT * FROM {check}(ARRAY['0'])) AS c"
+            " WHERE kept <> direct AND {is_kept}"
+        ).format(
             title=Literal(f"{name}: bucket"), check=Identifier(schema, internal_name(name, "check")),
             is_kept=IS_KEPT.format(table=Identifier(schema, "aggregate"), name=Literal(name)),
         )  # fmt: skip

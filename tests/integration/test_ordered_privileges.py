@@ -40,6 +40,7 @@ HIDDEN: list[LiteralString] = [
     "SELECT tally.sales__rank('north', 100, 1)",
     "SELECT tally.sales__nth('north', 1)",
     "SELECT * FROM tally.sales__check()",
+    "SELECT * FROM tally.sales__runs(NULL, NULL)",
     "SELECT tally.sales__fold()",
     "SELECT tally.sales__rebuild()",
     "SELECT tally.sales__cut('north', NULL, NULL, 1)",

@@ -147,6 +147,33 @@ def test_parts_of_buckets(app: Connection, engine: Engine, ordered: Tally, small
         assert _pass(engine, name) == whole
 
 
+AT_A_PLACE: LiteralString = """
+CREATE TEMP TABLE chosen AS SELECT k1 AS id FROM tally.by_id__bucket WHERE level = 1
+UNION SELECT k3 FROM tally.by_price__bucket WHERE level = 1
+"""
+
+
+@pytest.mark.parametrize(
+    "unnoticed",
+    [
+        "DELETE FROM item WHERE id IN (TABLE chosen)",
+        "UPDATE item SET price = price + 1 WHERE id IN (TABLE chosen)",
+        "INSERT INTO item SELECT 1000 + id, place, price FROM item WHERE id IN (TABLE chosen)",
+        "UPDATE item SET place = 7",
+        "DELETE FROM item",
+    ],
+)
+def test_all_in_one_pass_or_each_by_the_index(
+    app: Connection, engine: Engine, ordered: Tally, small_parts: None, unnoticed: LiteralString
+) -> None:
+    """A bucket ends where its place is: what stands there is in the next one, whichever way items are read."""
+    app.execute(AT_A_PLACE)
+    app.execute("ALTER TABLE item DISABLE TRIGGER USER; " + unnoticed)
+    assert _whole(engine, "by_price")[1]
+    for name in ("by_price", "by_id"):
+        assert _pass(engine, name) == _whole(engine, name)
+
+
 def test_samples(app: Connection, engine: Engine, ordered: Tally) -> None:
     """As many as there are, and one more for what lies behind the last, are the whole; fewer are as many groups."""
     app.execute(TWENTY)

@@ -23,7 +23,7 @@ def telling(steps: Steps, name: str) -> Told:
     """Tells of a backfill as it goes on."""
 
     def tell(progress: Progress) -> None:
-        if not progress.done:  # of a table that was never analysed nobody knows the rows
+        if not progress.done:  # nothing yet, or of a table that was never analysed: its rows are not known
             return
         left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
         total = f" of {progress.total:,}" if progress.total is not None else ""

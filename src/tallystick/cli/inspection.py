@@ -94,7 +94,8 @@ def doctor(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
 
 
 def _pasteable(found: list[Finding], target: Target) -> list[Finding]:
-    return [replace(each, remedy=repeated(each.remedy, target.options)) for each in found]
+    options = target.options
+    return [replace(each, what=repeated(each.what, options), remedy=repeated(each.remedy, options)) for each in found]
 
 
 def _declared(target: Target) -> Iterable[Kept]:

@@ -48,17 +48,17 @@ def redefine(
         tally = target.registry()
         declared = [tally.declared(name) for name in target.declared_names(names)]
         kept = [each for each in declared if not isinstance(each, Counter)]
+        manner = Manner(chunk_rows, workers, max_rows_per_second)
         found: list[Redefined] = []
         with output.steps(len(kept)) as steps:
             for each in kept:
                 steps.begin(f"comparing {each.name}")
-                manner = Manner(chunk_rows, workers, max_rows_per_second)
-                told = telling(steps, each.name)
                 result = redefining.redefine(
-                    target.engine, each, manner, step=steps.passing, told=steps.passing, progress=told
-                )
+                    target.engine, each, manner, step=steps.passing, told=steps.passing,
+                    progress=telling(steps, each.name),
+                )  # fmt: skip
                 found.append(result)
-                steps.done(_told(found[-1]))
+                steps.done(_told(result))
     output.json({"aggregates": [{"name": each.aggregate, "changes": each.changes} for each in found]})
 
 
