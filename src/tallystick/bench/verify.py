@@ -44,7 +44,7 @@ QUICK = Sizes(100_000, 2_000, deltas=500, rounds=3)
 
 
 def run(url: str, *, quick: bool = False, progress: Progress = silent) -> dict[str, object]:
-    """Measure on the server of `url`; about 5 minutes, or 10 seconds if `quick`.
+    """Measure on the server of `url`; about 3 minutes, or 5 seconds if `quick`.
 
     Raises:
         TallyError: there is no connection, or no right to create a database.
