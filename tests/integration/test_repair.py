@@ -4,6 +4,7 @@ Groups that were right are not written: their rows stay where they are.
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -213,16 +214,26 @@ BEYOND_REPAIR: dict[str, LiteralString] = {
 }
 
 
+def totals_of(app: Connection) -> dict[tuple[str, ...], list[Decimal]]:
+    """Of every bucket, by its level and place."""
+    found = app.execute("SELECT height::text || place, kept FROM tally.o__check()").fetchall()
+    return {tuple(bucket): kept for bucket, kept in found}
+
+
 @pytest.mark.parametrize("damage", BUCKETS.values(), ids=BUCKETS)
 def test_buckets(app: Connection, engine: Engine, ordered: Tally, damage: LiteralString) -> None:
     rows: LiteralString = "SELECT ctid, xmin, level FROM tally.o__bucket WHERE k1 > 2 ORDER BY 1"
     untouched = app.execute(rows).fetchall()
     assert {level for *_, level in untouched} >= {1, 2}
     app.execute(damage)
+    was = totals_of(app)
     (told,) = ordered.repair(engine, dry_run=True)
     (done,) = ordered.repair(engine)
     assert (told.groups, told.changes, told.unit) == (done.groups, done.changes, "buckets")
-    assert done.groups > 0
+    assert done.groups == len(done.changes) > 0
+    changes = {tuple(map(str, each.group.values())): (each.was, each.is_) for each in done.changes}
+    is_ = totals_of(app)
+    assert changes == {bucket: (was[bucket], is_[bucket]) for bucket in is_ if was[bucket] != is_[bucket]}
     assert serves_buckets(app, next(each for each in ordered.kept() if isinstance(each, Ordered)))
     assert_orders_exact(engine, ordered)
     if "delta" not in damage:

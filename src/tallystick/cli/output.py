@@ -130,6 +130,8 @@ def shown(value: Any) -> str:
     """A value in a table."""
     if value is None:
         return "NULL"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -16,14 +16,15 @@ from psycopg.sql import Composed, Identifier
 from sqlalchemy import Engine
 
 from tallystick.compiler.buckets import LEVELS
-from tallystick.compiler.text import canonical, comma, fill
+from tallystick.compiler.text import canonical, comma, fill, literal
 from tallystick.declare.names import internal_name
+from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.errors import NotKept, UsageError
 from tallystick.maintain import mirror
 from tallystick.maintain.complete import refuse_incomplete
 from tallystick.maintain.folding import hold
 from tallystick.maintain.patience import patiently
-from tallystick.maintain.verify import VerifyReport, compare
+from tallystick.maintain.verify import Drift, bucket_as_drift, compare, drifts
 from tallystick.store import aggregates, catalog, events, locks
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, lift_timeouts, one_row, spell_plainly, transaction
@@ -83,13 +84,13 @@ def repair(engine: Engine, schema: str, name: str, *, dry_run: bool = False) -> 
     started = time.perf_counter()
     with transaction(engine, read_only=True) as cursor:
         found = aggregates.get(cursor, schema, name)
-    before, groups = patiently(engine, _repair, engine, schema, found, dry_run=dry_run)
+    groups, changed = patiently(engine, _repair, engine, schema, found, dry_run=dry_run)
     if found.mirror is not None and groups and not dry_run:
         mirror.copy(engine, schema, name)
-    return RepairResult(name, groups, _changes(before), time.perf_counter() - started, found.unit)
+    return RepairResult(name, groups, _changes(changed), time.perf_counter() - started, found.unit)
 
 
-def _repair(engine: Engine, schema: str, found: Installed, *, dry_run: bool) -> tuple[VerifyReport, int]:
+def _repair(engine: Engine, schema: str, found: Installed, *, dry_run: bool) -> tuple[int, tuple[Drift, ...]]:
     with transaction(engine, snapshot=True, rollback=dry_run) as cursor:
         hold(cursor, schema, found)
         locks.lock_fold(cursor, schema, found.name)
@@ -103,7 +104,10 @@ def _repair(engine: Engine, schema: str, found: Installed, *, dry_run: bool) -> 
                 hint=f"Run: tally fold {found.name} && tally repair {found.name}",
             )
         before = compare(cursor, schema, found, shown=SHOWN)
-        groups = _of_buckets(cursor, schema, found) if found.ordering is not None else _of_groups(cursor, schema, found)
+        if found.ordering is not None:
+            groups, changed = _of_buckets(cursor, schema, found)
+        else:
+            groups, changed = _of_groups(cursor, schema, found), before.first
         after = compare(cursor, schema, found)
         if not after.is_exact:
             raise NotKept(
@@ -112,7 +116,7 @@ def _repair(engine: Engine, schema: str, found: Installed, *, dry_run: bool) -> 
             )
         if groups:
             events.record(cursor, schema, "repair", found.name, groups=groups, drifted=before.drifted)
-    return before, groups
+    return groups, changed
 
 
 def _of_groups(cursor: Cursor, schema: str, found: Installed) -> int:
@@ -120,16 +124,18 @@ def _of_groups(cursor: Cursor, schema: str, found: Installed) -> int:
     return int(one_row(cursor.execute(fill("SELECT {f}()", f=function)))[0])
 
 
-def _of_buckets(cursor: Cursor, schema: str, found: Installed) -> int:
+def _of_buckets(cursor: Cursor, schema: str, found: Installed) -> tuple[int, tuple[Drift, ...]]:
     """From the lowest level that differs upwards: a bucket is compared with those of the level below it."""
     table = Identifier(schema, internal_name(found.name, "bucket"))
     columns = [column.name for column in catalog.view_columns(cursor, table.as_string(None))]
-    statement = _correction(table, Identifier(schema, internal_name(found.name, "check")), columns)
-    return sum(one_row(cursor.execute(statement))[0] for _ in range(LEVELS))
+    shape = shape_of(found.name, found.definition)
+    statement = _correction(table, Identifier(schema, internal_name(found.name, "check")), columns, shape)
+    rows = [one_row(cursor.execute(statement)) for _ in range(LEVELS)]
+    return sum(count for count, _ in rows), sum((drifts(told) for _, told in rows), ())[:SHOWN]
 
 
-def _correction(table: Identifier, check: Identifier, columns: list[str]) -> Composed:
-    """Adds to the totals of the lowest level that differs what they lack; returns the number of its buckets."""
+def _correction(table: Identifier, check: Identifier, columns: list[str], shape: Shape) -> Composed:
+    """Adds to the totals of the lowest level that differs what they lack; returns how many, and the first of them."""
     keys = [Identifier(name) for name in columns if name.startswith("k")]
     totals = [canonical(name) for name in columns if name != "level" and not name.startswith("k")]
     changes = [
@@ -139,19 +145,21 @@ def _correction(table: Identifier, check: Identifier, columns: list[str]) -> Com
     # A total is NULL where there is no place of the level below: no number makes that right.
     return fill(
         "WITH odd AS MATERIALIZED"
-        " (SELECT * FROM {check}() WHERE kept <> direct AND array_position(direct, NULL) IS NULL),"
+        " (SELECT * FROM {check}() WITH ORDINALITY AS c (height, place, kept, direct, number)"
+        " WHERE kept <> direct AND array_position(direct, NULL) IS NULL),"
         " written AS (UPDATE {table} AS b SET {changes} FROM odd AS o"
         " WHERE o.height = (SELECT min(height) FROM odd) AND b.level = o.height AND ARRAY[{keys}]::text[] = o.place"
-        " RETURNING 1)\n"
-        "SELECT count(*) FROM written",
+        " RETURNING o.*)\n"
+        "SELECT (SELECT count(*) FROM written), (SELECT array_agg(ARRAY[k, kept, direct])"
+        " FROM (SELECT {as_drift} FROM written ORDER BY number LIMIT {n}) AS f)",
         check=check, table=table, changes=comma(changes),
-        keys=comma(fill("b.{k}::text", k=key) for key in keys),
+        keys=comma(fill("b.{k}::text", k=key) for key in keys), as_drift=bucket_as_drift(shape), n=literal(SHOWN),
     )  # fmt: skip
 
 
-def _changes(before: VerifyReport) -> tuple[Change, ...]:
+def _changes(changed: Iterable[Drift]) -> tuple[Change, ...]:
     changes = []
-    for drift in before.first:
+    for drift in changed:
         for measure in drift.diff:
             was, is_ = (half[measure] if half is not None else None for half in (drift.kept, drift.direct))
             changes.append(Change(drift.group, measure, was, is_))

@@ -104,9 +104,8 @@ def compare(
         within = Places(cursor, schema, found).within(names, part) if part != WHOLE else SQL("true")
         compared = _comparison(schema, name, shape, within, shown)
     groups, drifted, first = one_row(cursor.execute(compared))
-    drifts = tuple(Drift(*(_loaded(part) for part in drift)) for drift in first or [])
     status = "drift" if drifted else "exact"
-    return VerifyReport(name, groups, drifted, drifts, status, time.perf_counter() - started, found.unit)
+    return VerifyReport(name, groups, drifted, drifts(first), status, time.perf_counter() - started, found.unit)
 
 
 def total(reports: Sequence[VerifyReport]) -> VerifyReport:
@@ -148,20 +147,32 @@ def _comparison(schema: str, name: str, shape: Shape, within: Composable, shown:
 
 def _buckets(schema: str, name: str, shape: Shape, part: Part, shown: int | None) -> Composed:
     """Every bucket beside the items that it stands for; what is not kept in buckets is read from the source anyway."""
+    return fill(
+        "WITH side AS MATERIALIZED (SELECT * FROM {check}({behind}, {upto})),"
+        " odd AS (SELECT {columns} FROM side WHERE kept <> direct)\n"
+        "SELECT (SELECT count(*) FROM side), (SELECT count(*) FROM odd),"
+        " (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
+        check=Identifier(schema, internal_name(name, "check")), columns=bucket_as_drift(shape),
+        behind=text_array(part.behind), upto=text_array(part.upto), n=_limit(shown),
+    )  # fmt: skip
+
+
+def bucket_as_drift(shape: Shape) -> Composed:
+    """Of a row of `x__check()`, what `drifts` takes: `k`, `kept`, `direct`."""
     keys = comma(
         fill("place[{i}] AS {own}", i=literal(index), own=Identifier(key.name))
         for index, key in enumerate(shape.keys, start=1)
     )
-    group = fill("(SELECT row_to_json(o.*) FROM (SELECT height AS level, {keys}) AS o)", keys=keys)
     return fill(
-        "WITH side AS MATERIALIZED (SELECT * FROM {check}({behind}, {upto})),"
-        " odd AS (SELECT {group}::text AS k, json_build_object('totals', kept)::text AS kept,"
-        " json_build_object('totals', direct)::text AS direct FROM side WHERE kept <> direct)\n"
-        "SELECT (SELECT count(*) FROM side), (SELECT count(*) FROM odd),"
-        " (SELECT array_agg(ARRAY[k, kept, direct]) FROM (SELECT * FROM odd LIMIT {n}) AS f)",
-        check=Identifier(schema, internal_name(name, "check")), group=group, behind=text_array(part.behind),
-        upto=text_array(part.upto), n=_limit(shown),
+        "(SELECT row_to_json(o.*) FROM (SELECT height AS level, {keys}) AS o)::text AS k,"
+        " json_build_object('totals', kept)::text AS kept, json_build_object('totals', direct)::text AS direct",
+        keys=keys,
     )  # fmt: skip
+
+
+def drifts(found: Sequence[Sequence[str | None]] | None) -> tuple[Drift, ...]:
+    """Drifts as SQL tells them: group, kept and direct as JSON each; None for none of them."""
+    return tuple(Drift(*(_loaded(part) for part in drift)) for drift in found or [])
 
 
 def _as_json(columns: list[tuple[SQL, str]]) -> Composed:
