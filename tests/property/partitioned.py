@@ -108,6 +108,6 @@ class PartitionedMachine(Machine):
             self.is_broken = self.is_broken and name is not None
 
     def _check_that_writers_are_in_it(self) -> None:
-        """A new partition gets a trigger, for which its writers have to leave it for a moment."""
-        assert self.guest == "attached"
+        """A new partition gets a trigger, and a backfill that begins anew other triggers, once writers have left."""
+        assert self.guest == "attached" or self.is_broken
         assert self.is_open or self.prepared
