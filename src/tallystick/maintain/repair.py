@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from psycopg.sql import Composed, Identifier
@@ -130,7 +131,8 @@ def _of_buckets(cursor: Cursor, schema: str, found: Installed) -> tuple[int, tup
     columns = [column.name for column in catalog.view_columns(cursor, table.as_string(None))]
     shape = shape_of(found.name, found.definition)
     statement = _correction(table, Identifier(schema, internal_name(found.name, "check")), columns, shape)
-    rows = [one_row(cursor.execute(statement)) for _ in range(LEVELS)]
+    passes = (one_row(cursor.execute(statement)) for _ in range(LEVELS))
+    rows = list(takewhile(lambda row: row[0] > 0, passes))
     return sum(count for count, _ in rows), sum((drifts(told) for _, told in rows), ())[:SHOWN]
 
 
