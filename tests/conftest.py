@@ -6,10 +6,15 @@ from itertools import count
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import URL, Engine, create_engine
 
 from tests.servers import Connection, Release, Server, Servers, releases
 from tests.stepping import Session
+
+# The same examples in each run, so that a failure is told of the change that made it; `make soak` draws new ones.
+settings.register_profile("repeated", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("repeated")
 
 RELEASES = releases()
 

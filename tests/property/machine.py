@@ -22,12 +22,10 @@ from tests.servers import Connection, Server
 
 # HYPOTHESIS_PROFILE=soak looks for longer; nothing here is timed.
 _ALWAYS = settings(
-    deadline=None,
-    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 settings.register_profile("machine", _ALWAYS, max_examples=25, stateful_step_count=15)
-settings.register_profile("soak", _ALWAYS, max_examples=30, stateful_step_count=50, database=None)
+settings.register_profile("soak", _ALWAYS, max_examples=30, stateful_step_count=50, derandomize=False)
 
 # Maintenance waits for nobody; where it would, this makes it fail instead of hang.
 IMPATIENT = "-c lock_timeout=5s -c jit=off"

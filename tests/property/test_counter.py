@@ -61,7 +61,7 @@ def check(connection: Connection, counter: Counter, numbers: "Numbers[str]") -> 
     assert connection.execute(full).one() == tuple(numbers[key] for key in keys)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, level=LEVELS, shards=st.integers(1, 5))
 def test_a_counter_is_a_dictionary(engine: Engine, steps: list[tuple[object, ...]], level: str, shards: int) -> None:
     tally = Tally()

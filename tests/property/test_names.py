@@ -132,7 +132,7 @@ def _may_be_called(aggregate: str) -> bool:
 
 
 @given(st.lists(identifiers, min_size=5, max_size=5, unique=True))
-@settings(max_examples=10, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_names(place: Place, chosen: list[str]) -> None:
     source, key, number, aggregate, schema = chosen
     assume(_may_be_called(aggregate))

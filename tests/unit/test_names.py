@@ -48,7 +48,7 @@ def test_internal_names() -> None:
     assert internal_name("messages", "delta") == "messages__delta"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(NAMES, NAMES)
 def test_internal_names_fit_and_stay_apart(one: str, other: str) -> None:
     """PostgreSQL would cut a longer name without a word, and two names could become one."""

@@ -62,7 +62,7 @@ def declared(found: list[Item]) -> Shape:
     return shape_of("x", " ".join(["SELECT", selected, "FROM t", "GROUP BY" if references else "", references]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(items())
 def test_labels_and_positions_never_change_which_keys_are_found(found: list[Item]) -> None:
     shape = declared(found)
@@ -72,7 +72,7 @@ def test_labels_and_positions_never_change_which_keys_are_found(found: list[Item
     assert shape == plain
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from(WORDS), max_size=25))
 def test_any_text_is_taken_apart_or_refused(words: list[str]) -> None:
     text = " ".join(["SELECT", *words])
