@@ -268,7 +268,7 @@ def test_command(
     monkeypatch.chdir(tmp_path)
     app.execute("UPDATE tally.g__state SET n = n + 7 WHERE k1 = 3")
     dry = ran(capsys, "repair", "--dry-run")
-    assert "g: 1 groups would be written anew" in dry.out
+    assert "g: 1 group would be written anew" in dry.out
     assert "t: nothing to repair" in dry.out
     assert ran(capsys, "verify").code == 1
     done = ran(capsys, "repair", "g", "--json")

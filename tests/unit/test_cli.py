@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.cli.output import Output
+from tallystick.cli.output import Output, counted
 from tallystick.cli.target import url_of
 from tests.commands import Run, application, ran
 
@@ -100,3 +100,10 @@ def test_init_overwrites_nothing(tally: Run, folder: Path) -> None:
     assert tally("init", "no/such/folder.py").code == 2
     for wrong in (["my-tallies.py"], ["tallies.txt"], ["../out.py"], ["a.py", "--app", "a:b"], ["--app", "a"]):
         assert tally("init", *wrong).code == 2, wrong
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 groups"), (1, "1 group"), (2, "2 groups"), (1_000, "1,000 groups")]
+)
+def test_how_many_of_what(number: int, told: str) -> None:
+    assert counted(number, "groups") == told

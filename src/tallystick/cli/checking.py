@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tallystick.cli.output import Output, Steps, seconds, shown
+from tallystick.cli.output import Output, Steps, counted, seconds, shown
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, Target, opened
 from tallystick.errors import UsageError
 from tallystick.maintain import counters
@@ -101,7 +101,7 @@ def repair(
 
 def _rolling(target: Target, name: str, steps: Steps) -> VerifyReport:
     def told(step: AuditStep) -> None:
-        steps.begin(f"verifying {name}: {step.groups:,} {step.report.unit}")
+        steps.begin(f"verifying {name}: {counted(step.groups, step.report.unit)}")
 
     return verify_rolling(target.engine, target.schema, name, progress=told)
 
@@ -113,8 +113,8 @@ def _verdict(report: VerifyReport) -> str:
     if report.status == "uncounted":
         return f"{name}: its partitions are not those that are counted, answers from its source: see tally status"
     if report.is_exact:
-        return f"{name}: exact, {report.groups:,} {report.unit} in {took}"
-    return f"{name}: DRIFT in {report.drifted:,} of {report.groups:,} {report.unit}, found in {took}"
+        return f"{name}: exact, {counted(report.groups, report.unit)} in {took}"
+    return f"{name}: DRIFT in {report.drifted:,} of {counted(report.groups, report.unit)}, found in {took}"
 
 
 def _report(report: VerifyReport) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _repaired(result: RepairResult, *, dry_run: bool) -> str:
     if not result.groups:
         return f"{result.aggregate}: nothing to repair, found in {took}"
     done = "would be written anew" if dry_run else "written anew"
-    return f"{result.aggregate}: {result.groups:,} {result.unit} {done} in {took}"
+    return f"{result.aggregate}: {counted(result.groups, result.unit)} {done} in {took}"
 
 
 def _as_dict(result: RepairResult) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from tallystick.cli.hints import repeated
-from tallystick.cli.output import Output
+from tallystick.cli.output import Output, counted
 from tallystick.cli.target import App, Dsn, Json, Schema, Target, opened, shown_url
 from tallystick.declare.counter import Counter
 from tallystick.declare.ordered import Kept
@@ -109,7 +109,7 @@ def _declared_counters(target: Target) -> Iterable[Counter]:
 def _groups(each: AggregateStatus) -> str:
     """PostgreSQL's estimate, which is 0 before it has looked; buckets are counted."""
     if each.depth is not None:
-        return f"{each.groups:,} buckets"
+        return counted(each.groups, "buckets")
     return f"~{each.groups:,}" if each.groups else ""
 
 

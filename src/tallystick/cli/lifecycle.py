@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 from tallystick.cli.backfilling import WORKERS, ChunkRows, MaxRowsPerSecond, Workers, telling
-from tallystick.cli.output import Output, named, seconds
+from tallystick.cli.output import Output, counted, named, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.compiler.text import Statement
 from tallystick.errors import FoldLocked, ServerUnavailable, TallyError, UsageError
@@ -108,7 +108,8 @@ def backfill(
                 steps.begin(f"backfilling {name}")
                 if name in known:
                     found.append(counters.backfill(target.engine, target.schema, name))
-                    steps.done(f"{name}: {found[-1].groups:,} keys set in {seconds(found[-1].elapsed_s)}")
+                    keys = counted(found[-1].groups, "keys")
+                    steps.done(f"{name}: {keys} set in {seconds(found[-1].elapsed_s)}")
                     continue
                 told = telling(steps, name)
                 try:
@@ -121,7 +122,7 @@ def backfill(
                         output.note(f"Not begun: {', '.join(left)}.")
                     raise
                 took = f"in {seconds(result.elapsed_s)}" if result.rows is not None else "complete already"
-                steps.done(f"{name}: {result.groups:,} {result.unit} {took}{_mirrored(result)}")
+                steps.done(f"{name}: {counted(result.groups, result.unit)} {took}{_mirrored(result)}")
                 found.append(result)
     output.json({"aggregates": [named(each) for each in found]})
 
@@ -161,10 +162,11 @@ def fold(
                 if result.adopted:
                     steps.done(f"{name}: counts from now on {', '.join(result.adopted)}")
                 if name in known:
-                    steps.done(f"{name}: {result.deltas:,} rows fewer in {result.groups:,} keys in {took}")
+                    rows, keys = counted(result.deltas, "rows"), counted(result.groups, "keys")
+                    steps.done(f"{name}: {rows} fewer in {keys} in {took}")
                 else:
-                    into = f"{result.groups:,} {result.unit}"
-                    steps.done(f"{name}: {result.deltas:,} deltas into {into} in {took}{_mirrored(result)}")
+                    deltas, into = counted(result.deltas, "deltas"), counted(result.groups, result.unit)
+                    steps.done(f"{name}: {deltas} into {into} in {took}{_mirrored(result)}")
                 found.append({**named(result), "locked": False, "error": None})
     output.json({"aggregates": found})
     return 1 if any(each["error"] and not (of_all and each["locked"]) for each in found) else 0
@@ -254,5 +256,6 @@ def _planned(planned: Planned) -> dict[str, Any]:
 def _mirrored(result: folding.FoldResult | BackfillResult) -> str:
     if not result.copied and not result.passed_over:
         return ""
+    copied = counted(result.copied, "parents")
     later = f", {result.passed_over:,} that others hold left for the next fold" if result.passed_over else ""
-    return f"; {result.copied:,} parents brought up to date{later}"
+    return f"; {copied} brought up to date{later}"

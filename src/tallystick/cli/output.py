@@ -135,6 +135,11 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def counted(number: int, what: str) -> str:
+    """How many of what, a word in the plural that ends with s."""
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+
+
 def seconds(elapsed_s: float) -> str:
     return f"{elapsed_s:.2f} s"
 

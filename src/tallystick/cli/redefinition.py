@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tallystick.cli.backfilling import WORKERS, ChunkRows, MaxRowsPerSecond, Workers, telling
-from tallystick.cli.output import Output
+from tallystick.cli.output import Output, counted
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.declare.counter import Counter
 from tallystick.errors import UsageError
@@ -82,4 +82,4 @@ def _told(result: Redefined) -> str:
     if not result.changes:
         return f"{result.aggregate}: is as declared"
     changes = "; ".join(map(str, result.changes))
-    return f"{result.aggregate}: redefined, {result.groups:,} {result.unit} exact ({changes})"
+    return f"{result.aggregate}: redefined, {counted(result.groups, result.unit)} exact ({changes})"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tallystick.cli.output import Output, named, seconds
+from tallystick.cli.output import Output, counted, named, seconds
 from tallystick.cli.target import App, Dsn, Json, Names, Schema, opened
 from tallystick.errors import InstallError, NotKept, NotWhole, UsageError
 from tallystick.maintain import switch
@@ -106,6 +106,7 @@ def _where(each: RolledBack) -> str:
 
 def _outcome(each: Resumed) -> str:
     report = each.report
+    compared = counted(report.groups, report.unit)
     if report.is_exact:
-        return f"exact, {report.groups:,} {report.unit} in {seconds(report.elapsed_s)}; readers are served what is kept"
-    return f"DRIFT in {report.drifted:,} of {report.groups:,} {report.unit}; readers stay as they are"
+        return f"exact, {compared} in {seconds(report.elapsed_s)}; readers are served what is kept"
+    return f"DRIFT in {report.drifted:,} of {compared}; readers stay as they are"
