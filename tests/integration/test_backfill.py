@@ -360,6 +360,10 @@ def test_without_a_primary_key_in_one_snapshot(
     application.end()
     assert_exact(engine, tally)
     assert [each.rows for each in tally.backfill(engine)] == [None] * 3
+    application.connection.execute("TRUNCATE tally.event")
+    (result,) = tally.backfill(engine, only=["by_place"], force=True)
+    recorded = application.connection.execute("SELECT what, aggregate, detail FROM tally.event").fetchall()
+    assert recorded == [("backfill", "by_place", {"groups": result.groups})]
 
 
 @pytest.mark.parametrize("name", NAMES)

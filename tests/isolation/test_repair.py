@@ -4,8 +4,10 @@ import pytest
 from sqlalchemy import Engine
 
 from tallystick import FoldLocked, Tally
-from tallystick.maintain import patience
+from tallystick.maintain import patience, schedule
 from tallystick.maintain.audit import audit_step
+from tallystick.store import events
+from tallystick.store.connection import transaction
 from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
 from tests.isolation.test_folds import SNAPSHOT
 from tests.oracle import assert_exact
@@ -94,3 +96,76 @@ def test_chunks_raise_no_false_alarm(session: OpenSession, beside: Beside, tally
     ok(writer, "COMMIT")
     steps = beside.run(lambda engine: [audit_step(engine, "tally", each.name) for each in tally])
     assert [step.report.drifted for step in steps] == [0] * len(steps)
+
+
+def _drifting(engine: Engine) -> list[str]:
+    with transaction(engine, read_only=True) as cursor:
+        return list(events.drifting(cursor, "tally"))
+
+
+def test_a_drift_that_is_mended_before_it_is_recorded_is_no_drift(
+    session: OpenSession, beside: Beside, engine: Engine, tally: Tally
+) -> None:
+    """A part is compared in the snapshot from before the repair, which has ended when the comparison has."""
+    holder = session()
+    ok(holder, "UPDATE tally.counts__state SET n = n + 100", "BEGIN", "LOCK TABLE tally.audit")
+    step = beside.start(lambda engine: audit_step(engine, "tally", "counts")).until_settled()
+    assert step.is_waiting
+    beside.run(lambda engine: tally.repair(engine, only=["counts"]))
+    ok(holder, "COMMIT")
+    with pytest.raises(FoldLocked, match="it was mended while it was verified"):
+        step.result()
+    assert _drifting(engine) == []
+    assert audit_step(engine, "tally", "counts").report.is_exact
+
+
+@pytest.mark.parametrize("rolling", [False, True], ids=["a part", "part by part"])
+def test_a_drift_is_not_recorded_while_others_may_mend_it(
+    session: OpenSession, beside: Beside, engine: Engine, tally: Tally, rolling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LOCK_ATTEMPTS", 2)
+    folder = session()
+    ok(folder, "UPDATE tally.counts__state SET n = n + 100", "BEGIN")
+    ok(folder, "SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.counts', 0))")
+
+    def verify(engine: Engine) -> int:
+        if rolling:
+            return tally.verify(engine, only=["counts"], rolling=True)[0].drifted
+        return audit_step(engine, "tally", "counts").drifted
+
+    with pytest.raises(FoldLocked):
+        beside.run(verify)
+    assert _drifting(engine) == []
+    ok(folder, "COMMIT")
+    assert beside.run(verify) > 0
+    assert _drifting(engine) == ["counts"]
+
+
+def test_a_scheduled_verification_stays_due_while_others_may_mend_what_it_found(
+    session: OpenSession, beside: Beside, engine: Engine, tally: Tally
+) -> None:
+    folder = session()
+    schedule.add(engine, "tally", "nightly", "0 0 * * *", "verify", "counts")
+    ok(folder, "UPDATE tally.counts__state SET n = n + 100", "UPDATE tally.schedule SET due_at = now()", "BEGIN")
+    ok(folder, "SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.counts', 0))")
+    with pytest.raises(FoldLocked):
+        beside.run(lambda engine: schedule.run_if_due(engine, "tally", "nightly"))
+    assert _drifting(engine) == []
+    ok(folder, "COMMIT")
+    done = beside.run(lambda engine: schedule.run_if_due(engine, "tally", "nightly"))
+    assert done is not None
+    assert [report.status for report in done.reports] == ["drift"]
+    assert _drifting(engine) == ["counts"]
+    assert beside.run(lambda engine: schedule.run_if_due(engine, "tally", "nightly")) is None
+
+
+def test_a_drift_is_over_when_a_repair_finds_none(session: OpenSession, engine: Engine, tally: Tally) -> None:
+    writer = session()
+    ok(writer, "UPDATE tally.counts__state SET n = n + 100")
+    audit_step(engine, "tally", "counts")
+    ok(writer, "UPDATE tally.counts__state SET n = n - 100")
+    assert _drifting(engine) == ["counts"]
+    assert [each.groups for each in tally.repair(engine, only=["counts"], dry_run=True)] == [0]
+    assert _drifting(engine) == ["counts"]
+    assert [each.groups for each in tally.repair(engine, only=["counts"])] == [0]
+    assert _drifting(engine) == []

@@ -15,7 +15,7 @@ from tallystick.declare.names import internal_name
 from tallystick.errors import FoldLocked, MissingPrivilege, SourceLocked
 from tallystick.maintain import mirror, partitions, places
 from tallystick.maintain.patience import patiently
-from tallystick.store import aggregates, catalog, chunks, locks
+from tallystick.store import aggregates, catalog, chunks, events, locks
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, lift_timeouts, one_row, plan_anew, transaction
 
@@ -106,6 +106,7 @@ def rebuild(engine: Engine, schema: str, found: Installed) -> int:
         function = Identifier(schema, internal_name(name, "rebuild"))
         (groups,) = one_row(cursor.execute(fill("SELECT {f}()", f=function)))
         aggregates.serve_kept(cursor, schema, name, aggregates.used_as(cursor, schema, found))
+        events.record(cursor, schema, "backfill", name, **{found.unit: groups})
     return int(groups)
 
 

@@ -115,8 +115,7 @@ def _repair(engine: Engine, schema: str, found: Installed, *, dry_run: bool) -> 
                 f'aggregate "{found.name}": {after.drifted:,} {found.unit} would still differ; nothing was done.',
                 hint=f"Run: tally backfill {found.name} --force",
             )
-        if groups:
-            events.record(cursor, schema, "repair", found.name, groups=groups, drifted=before.drifted)
+        events.record(cursor, schema, "repair", found.name, **{found.unit: groups}, drifted=before.drifted)
     return groups, changed
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from tallystick.errors import NotInstalled, UsageError
 from tallystick.maintain import counters as counting
 from tallystick.maintain import verify as verifying
+from tallystick.maintain.audit import confirm_drift
 from tallystick.maintain.verify import VerifyReport
 from tallystick.store import aggregates, counters, events, schedules
 from tallystick.store.connection import Cursor, lift_timeouts, transaction
@@ -103,6 +104,7 @@ def run_if_due(engine: Engine, schema: str, name: str) -> Outcome | None:
 
     Raises:
         NotInstalled: what it is about is not installed any more. It stays due.
+        FoldLocked: there is a drift that others may be mending, or have mended. It stays due.
     """
     with transaction(engine) as cursor:
         if not claim(cursor, schema, f"schedule {name}"):
@@ -112,13 +114,19 @@ def run_if_due(engine: Engine, schema: str, name: str) -> Outcome | None:
             return None
         lift_timeouts(cursor)
         told = {"schedule": name, "due_at": schedule.due_at.isoformat()}
+        mended: dict[str, int] = {}
         if schedule.task == "reset" and schedule.aggregate is not None:
             counters.get(cursor, schema, schedule.aggregate)
             outcome = Outcome(schedule, keys=counters.reset(cursor, schema, schedule.aggregate, schedule.key))
             events.record(cursor, schema, "reset", schedule.aggregate, **told, keys=outcome.keys)
         else:
-            outcome = Outcome(schedule, reports=_verify(engine, schema, schedule.aggregate))
+            known = _comparable(cursor, schema)
+            named = [schedule.aggregate] if schedule.aggregate is not None else list(known)
+            mended = {each: events.last_mending(cursor, schema, each) for each in named}
+            outcome = Outcome(schedule, reports=tuple(_verify(engine, schema, each, known) for each in named))
         for report in outcome.reports:
+            if report.drifted:
+                confirm_drift(cursor, schema, report.aggregate, mended[report.aggregate])
             found = {"status": report.status, report.unit: report.groups, "drifted": report.drifted}
             events.record(cursor, schema, "verify", report.aggregate, **told, **found)
         schedules.move_on(cursor, schema, name, next_time(schedule.cron, schedules.now(cursor)))
@@ -149,10 +157,5 @@ def _comparable(cursor: Cursor, schema: str) -> dict[str, bool]:
     return {found.name: False for found in aggregates.every(cursor, schema)} | dict.fromkeys(with_direct, True)
 
 
-def _verify(engine: Engine, schema: str, name: str | None) -> tuple[VerifyReport, ...]:
-    with transaction(engine, read_only=True) as cursor:
-        known = _comparable(cursor, schema)
-    return tuple(
-        (counting.verify if known.get(each) else verifying.verify)(engine, schema, each)
-        for each in ([name] if name is not None else known)
-    )
+def _verify(engine: Engine, schema: str, name: str, known: dict[str, bool]) -> VerifyReport:
+    return (counting.verify if known.get(name) else verifying.verify)(engine, schema, name)

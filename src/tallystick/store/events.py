@@ -9,12 +9,14 @@ from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
-from tallystick.compiler.text import fill, literal
+from tallystick.compiler.text import fill, literal, text_array
 from tallystick.store.aggregates import is_schema_installed
-from tallystick.store.connection import Cursor
+from tallystick.store.connection import Cursor, one_row
 
 PURGED_AT_ONCE = 10_000
 """Events deleted in one transaction."""
+_MENDING = ["repair", "backfill", "install", "resume", "redefine"]
+"""After these there is no drift: what is kept was computed or compared anew."""
 _COLUMNS = SQL("at, role, application, what, aggregate, detail")
 
 
@@ -66,15 +68,24 @@ def drifting(cursor: Cursor, schema: str) -> dict[str, Event]:
     rows = cursor.execute(
         fill(
             "SELECT {columns} FROM (SELECT DISTINCT ON (aggregate) * FROM {event}"
-            " WHERE what IN ('verify', 'drift', 'repair', 'backfill', 'install', 'resume', 'redefine')"
+            " WHERE what = 'verify' OR what = 'drift' OR what = ANY ({mending})"
             " ORDER BY aggregate, id DESC) AS last WHERE (what = 'drift' OR detail ->> 'status' = 'drift')"
             " AND aggregate IN (SELECT name FROM {installed} UNION ALL SELECT name FROM {counter})",
-            columns=_COLUMNS, event=Identifier(schema, "event"), installed=Identifier(schema, "aggregate"),
-            counter=Identifier(schema, "counter"),
+            columns=_COLUMNS, event=Identifier(schema, "event"), mending=text_array(_MENDING),
+            installed=Identifier(schema, "aggregate"), counter=Identifier(schema, "counter"),
         )
     ).fetchall()  # fmt: skip
     found = [Event(*row) for row in rows]
     return {event.aggregate: event for event in found if event.aggregate is not None}
+
+
+def last_mending(cursor: Cursor, schema: str, name: str) -> int:
+    """Id of the last event after which there was no drift of an aggregate or counter; 0 if there is none."""
+    query = fill(
+        "SELECT coalesce(max(id), 0) FROM {event} WHERE aggregate = {name} AND what = ANY ({mending})",
+        event=Identifier(schema, "event"), name=literal(name), mending=text_array(_MENDING),
+    )  # fmt: skip
+    return int(one_row(cursor.execute(query))[0])
 
 
 def purge(cursor: Cursor, schema: str, older_than: timedelta) -> int:
