@@ -218,6 +218,17 @@ def test_an_open_truncate_keeps_reader_and_fold_waiting(session: OpenSession, be
     assert counted(reader) == 2
 
 
+def test_verify_waits_for_an_open_truncate(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    owner = session()
+    ok(owner, MANY)
+    beside.run(tally.fold)
+    ok(owner, "BEGIN", "TRUNCATE event", "INSERT INTO event VALUES (1, 1, 1, 1)")
+    verify = beside.start(tally.verify).until_settled()
+    assert verify.is_waiting
+    ok(owner, "COMMIT")
+    assert [report.status for report in verify.result()] == ["exact"]
+
+
 def test_a_truncate_that_is_rolled_back(session: OpenSession, beside: Beside, tally: Tally) -> None:
     owner, reader = session(), session()
     ok(owner, MANY, "BEGIN", "TRUNCATE event")

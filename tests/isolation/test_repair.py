@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tallystick import FoldLocked, Tally
+from tallystick.errors import SourceLocked
 from tallystick.maintain import patience, schedule
 from tallystick.maintain.audit import audit_step
 from tallystick.store import events
@@ -169,3 +170,38 @@ def test_a_drift_is_over_when_a_repair_finds_none(session: OpenSession, engine: 
     assert _drifting(engine) == ["counts"]
     assert [each.groups for each in tally.repair(engine, only=["counts"])] == [0]
     assert _drifting(engine) == []
+
+
+@pytest.mark.parametrize("sample", [None, 2], ids=["all", "a sample"])
+def test_verify_waits_for_a_truncate(session: OpenSession, beside: Beside, tally: Tally, sample: int | None) -> None:
+    """To an older snapshot the source would be empty already, and what is kept of it would not be."""
+    truncates = session()
+    ok(truncates, "BEGIN", "TRUNCATE message", "INSERT INTO message (chat, size) VALUES (1, 7)")
+    verify = beside.start(lambda engine: tally.verify(engine, sample=sample)).until_settled()
+    assert verify.is_waiting
+    ok(truncates, "COMMIT")
+    assert [report.status for report in verify.result()] == ["exact"] * len(tally)
+
+
+def test_resume_waits_for_a_truncate(session: OpenSession, beside: Beside, engine: Engine, tally: Tally) -> None:
+    tally.rollback(engine)
+    truncates = session()
+    ok(truncates, "BEGIN", "TRUNCATE message", "INSERT INTO message (chat, size) VALUES (1, 7)")
+    resume = beside.start(tally.resume).until_settled()
+    assert resume.is_waiting
+    ok(truncates, "COMMIT")
+    assert [each.serving for each in resume.result()] == ["kept"] * len(tally)
+    assert_exact(engine, tally)
+
+
+def test_a_part_is_left_for_later_while_the_source_is_truncated(
+    session: OpenSession, beside: Beside, tally: Tally
+) -> None:
+    truncates = session()
+    ok(truncates, "BEGIN", "TRUNCATE message", "INSERT INTO message (chat, size) VALUES (1, 7)")
+    with pytest.raises(SourceLocked, match="message is locked by others"):
+        beside.run(lambda engine: audit_step(engine, "tally", "counts"))
+    rolling = beside.start(lambda engine: tally.verify(engine, rolling=True)).until_pausing()
+    ok(truncates, "COMMIT")
+    assert [report.status for report in rolling.result()] == ["exact"] * len(tally)
+    assert beside.run(lambda engine: audit_step(engine, "tally", "counts")).report.is_exact

@@ -13,10 +13,10 @@ from sqlalchemy import Engine
 from tallystick.errors import FoldLocked
 from tallystick.maintain.parts import Places, Position
 from tallystick.maintain.patience import patiently
-from tallystick.maintain.verify import SHOWN, VerifyReport, compare
-from tallystick.store import aggregates, audit, counters, events, locks
+from tallystick.maintain.verify import SHOWN, VerifyReport, comparable, compare
+from tallystick.store import audit, counters, events, locks
 from tallystick.store.audit import Pass, Progress
-from tallystick.store.connection import Cursor, lift_timeouts, spell_plainly, transaction
+from tallystick.store.connection import Cursor, spell_plainly, transaction
 
 STEP_S = 1.0
 """Seconds that a part is to take, about; its size follows."""
@@ -50,12 +50,11 @@ def audit_step(
         which: pass that it goes on with: the endless one of the workers, or one that was asked for.
     Raises:
         NotInstalled: there is no such aggregate.
+        SourceLocked: somebody empties the source or writes it anew.
         FoldLocked: there is a drift that others may be mending, or have mended: the next step looks at the part anew.
     """
-    with transaction(engine, snapshot=True, read_only=True) as cursor:
-        lift_timeouts(cursor)
+    with comparable(engine, schema, name, read_only=True, at_once=True) as (cursor, found):
         spell_plainly(cursor)
-        found = aggregates.get(cursor, schema, name)
         before = audit.progress(cursor, schema, name, which)
         part = Places(cursor, schema, found).part(cursor, before.position, before.size)
         report = compare(cursor, schema, found, part)
@@ -100,6 +99,7 @@ def verify_rolling(
     Raises:
         NotInstalled: there is no such aggregate.
         FoldLocked: there is a drift, and another session folded or rebuilt the aggregate all the time.
+        InstallError: others kept us out of the source all the time.
     """
     first: list[VerifyReport] = []
     while True:

@@ -86,11 +86,17 @@ def redefine(
                 f'aggregate "{name}": another session has given up its redefinition.', hint=f"See: tally plan {name}"
             ) from gone
         return Redefined(name, ())
+    if report.drifted:
+        raise RedefinitionRefused(
+            f'aggregate "{name}": its next version is not exact ({report.drifted:,} of {report.groups:,} {report.unit}'
+            " drift); readers have the present one.",
+            hint=f"Run: tally redefine --abort {name}, then tally redefine {name}",
+        )
     if not report.is_exact:
         raise RedefinitionRefused(
-            f'aggregate "{name}": its next version is not exact ({report.status},'
-            f" {report.drifted:,} of {report.groups:,} {report.unit} drift); readers have the present one.",
-            hint=f"Run: tally redefine --abort {name}, then tally redefine {name}",
+            f'aggregate "{name}": its next version could not be compared ({report.status}), for others have changed it'
+            " or its source meanwhile; readers have the present one.",
+            hint=f"Run: tally redefine {name}",
         )
     step(f"switching {name} to its next version")
     old = patiently(engine, _switched, engine, aggregate, changes)

@@ -16,9 +16,9 @@ from tallystick.compiler.removal import function_names, stop_statements
 from tallystick.errors import NotKept, UsageError
 from tallystick.maintain.complete import refuse_incomplete
 from tallystick.maintain.patience import patiently
-from tallystick.maintain.verify import VerifyReport, compare
+from tallystick.maintain.verify import VerifyReport, comparable, compare
 from tallystick.store import aggregates, catalog, chunks, events
-from tallystick.store.connection import lift_timeouts, transaction
+from tallystick.store.connection import transaction
 from tallystick.store.locks import lock_installation, take_against_everyone
 
 
@@ -82,9 +82,7 @@ def resume(engine: Engine, schema: str, name: str) -> Resumed:
         NotInstalled: there is no such aggregate.
         InstallError, NotKept, NotWhole: nothing is kept that could be served, or it was changed meanwhile.
     """
-    with transaction(engine, snapshot=True) as cursor:
-        lift_timeouts(cursor)
-        found = aggregates.get(cursor, schema, name)
+    with comparable(engine, schema, name) as (cursor, found):
         refuse_incomplete(cursor, schema, found, "resume")
         report = compare(cursor, schema, found)
         if not report.is_exact or found.serving == "kept":
@@ -96,7 +94,7 @@ def resume(engine: Engine, schema: str, name: str) -> Resumed:
                 f'aggregate "{name}" was rolled back or changed by others while it was verified.',
                 hint=f"Run: tally resume {name}",
             ) from error
-        events.record(cursor, schema, "resume", name, groups=report.groups)
+        events.record(cursor, schema, "resume", name, **{report.unit: report.groups})
     return Resumed(name, "kept", report)
 
 

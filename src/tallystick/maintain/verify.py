@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ from tallystick.compiler.text import column, comma, fill, filtered, literal, tex
 from tallystick.declare.names import internal_name
 from tallystick.declare.sqltext import Shape, shape_of
 from tallystick.maintain.parts import WHOLE, Part, Places
-from tallystick.store import aggregates, partitions
+from tallystick.store import aggregates, locks, partitions
 from tallystick.store.aggregates import Installed
 from tallystick.store.connection import Cursor, lift_timeouts, one_row, spell_plainly, transaction
 
@@ -72,15 +73,34 @@ def verify(engine: Engine, schema: str, name: str, *, sample: int | None = None)
     Raises:
         NotInstalled: there is no such aggregate.
     """
-    with transaction(engine, snapshot=True, read_only=True) as cursor:
-        lift_timeouts(cursor)
-        found = aggregates.get(cursor, schema, name)
+    with comparable(engine, schema, name, read_only=True) as (cursor, found):
         if sample is None:
             return compare(cursor, schema, found)
         spell_plainly(cursor)
         places = Places(cursor, schema, found)
         parts = [compare(cursor, schema, found, part) for part in places.sample(cursor, sample)]
         return total(parts)
+
+
+@contextmanager
+def comparable(
+    engine: Engine, schema: str, name: str, *, read_only: bool = False, at_once: bool = False
+) -> Iterator[tuple[Cursor, Installed]]:
+    """A transaction of one snapshot that holds the source, and the aggregate as it is in it.
+
+    Args:
+        at_once: do not wait for a TRUNCATE or an ALTER TABLE of the source.
+    Raises:
+        NotInstalled: there is no such aggregate.
+        SourceLocked: there is one, and it is not waited for.
+    """
+    with transaction(engine, read_only=True) as cursor:
+        source = aggregates.get(cursor, schema, name).source
+    with transaction(engine, snapshot=True, read_only=read_only) as cursor:
+        if source is not None:
+            locks.hold_source(cursor, source, at_once=at_once)
+        lift_timeouts(cursor)
+        yield cursor, aggregates.get(cursor, schema, name)
 
 
 def compare(

@@ -18,7 +18,7 @@ from functools import partial
 import psycopg
 from sqlalchemy import URL, Engine, create_engine
 
-from tallystick.errors import FoldLocked, TallyError
+from tallystick.errors import FoldLocked, SourceLocked, TallyError
 from tallystick.maintain import counters, folding, schedule
 from tallystick.maintain.audit import audit_step
 from tallystick.maintain.backoff import Backoff
@@ -180,7 +180,7 @@ class Worker:
         self._doing = what
         try:
             work()
-        except FoldLocked:
+        except (FoldLocked, SourceLocked):
             _log.debug("somebody else is at it", extra={"aggregate": subject})
         except Exception as error:
             if is_lost(error):

@@ -71,9 +71,24 @@ def hold_state(cursor: Cursor, state: str) -> None:
     cursor.execute(fill("LOCK TABLE {t} IN SHARE ROW EXCLUSIVE MODE", t=canonical(state)))
 
 
-def hold_source(cursor: Cursor, source: str) -> None:
-    """Keep a table from being emptied or written anew; writers and readers go on."""
-    cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(source)))
+def hold_source(cursor: Cursor, source: str, *, at_once: bool = False) -> None:
+    """Keep a table from being emptied or written anew; writers and readers go on.
+
+    LOCK takes no snapshot. After TRUNCATE and after an ALTER TABLE that writes it anew, a table is empty for snapshots
+    that are older; that of a transaction which begins with this is not.
+
+    Args:
+        at_once: do not wait for who empties it or writes it anew.
+    Raises:
+        SourceLocked: somebody does, and is not waited for.
+    """
+    if not at_once:
+        cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE", t=canonical(source)))
+        return
+    try:
+        cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE NOWAIT", t=canonical(source)))
+    except psycopg.errors.LockNotAvailable as error:
+        raise SourceLocked(source, by_readers=False) from error
 
 
 def hold_partitions(cursor: Cursor, source: str, partition: str) -> None:
