@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from threading import Event
 
 import pytest
 from sqlalchemy import Engine
@@ -14,6 +15,19 @@ ToldOf = Callable[[Progress], None]
 
 class Stopped(Exception):
     """Stands for Ctrl-C, or whatever ends a worker between two chunks."""
+
+
+class Noted(Event):
+    """What a backfill would wait for, which ends its rests: notes for how long, and waits for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        return False
 
 
 def after(chunks: int, then: Callable[[], object]) -> ToldOf:

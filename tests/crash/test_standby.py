@@ -16,6 +16,8 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from tallystick.embedded import Cluster
+from tallystick.maintain.pace import LAG_BYTES, LOOK_AGAIN_S, LOOKS, Pace
+from tests.backfills import Noted
 from tests.conftest import RELEASES
 from tests.crash import world
 from tests.crash.world import DEADLINE_S, Load, Repeated
@@ -53,7 +55,7 @@ class Pair:
         with self.at_primary() as connection:
             (written,) = connection.execute("SELECT pg_current_wal_lsn()").fetchone() or ("0/0",)
         deadline = monotonic() + DEADLINE_S
-        with self.at_standby() as connection:
+        with self.standby.connect(autocommit=True) as connection:  # the database may have to be replayed as well
             query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
             while connection.execute(query, [written]).fetchone() != (True,):
                 assert monotonic() < deadline
@@ -111,6 +113,36 @@ def test_reads_while_the_primary_is_written_and_folded(pair: Pair) -> None:
             assert sorted(map(str, reader.execute(view.encode()).fetchall())) == sorted(
                 map(str, writer.execute(view.encode()).fetchall())
             )
+
+
+@pytest.mark.slow
+def test_a_backfill_rests_for_a_replica_that_lags(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    """Not for ever: a replica may lag on purpose. A role that may not see how far they are is told what it lacks."""
+    pair.primary.create_role("counts")
+    engine, noted, unseeing = pair.engine(pair.primary), Noted(), Noted()
+    as_owner = create_engine(pair.primary.url(pair.database).set(username="counts"), poolclass=NullPool)
+    pace, blind = Pace(engine, "tally", 1, None, noted), Pace(as_owner, "tally", 1, None, unseeing)
+    pair.until_replayed()
+    pace.rest(1, took_s=1.0)
+    assert (noted.waits, caplog.messages) == ([0], [])
+    with pair.at_standby() as standby, pair.at_primary() as primary:
+        standby.execute("SELECT pg_wal_replay_pause()")
+        for _ in range(LAG_BYTES // 2**20 + 8):  # the last of it is written a little later
+            primary.execute("SELECT pg_logical_emit_message(false, 'tests', repeat('x', 1024 * 1024))")
+        for _ in range(2):
+            noted.waits.clear()
+            pace.rest(1, took_s=1.0)
+            assert noted.waits == [0, *[LOOK_AGAIN_S] * LOOKS]
+            blind.rest(1, took_s=1.0)
+        assert unseeing.waits == [0, 0]
+        rests, cannot_see = caplog.messages
+        assert rests.startswith("The backfill rests: a replica has ")
+        assert cannot_see.endswith('how far they are. Run: GRANT pg_read_all_stats TO "counts"')
+        standby.execute("SELECT pg_wal_replay_resume()")
+    pair.until_replayed()
+    noted.waits.clear()
+    pace.rest(1, took_s=1.0)
+    assert noted.waits in ([0], [0, LOOK_AGAIN_S])  # the standby replies a moment later
 
 
 @pytest.mark.slow

@@ -211,6 +211,28 @@ def test_a_transaction_of_a_moment_is_not_to_be_ended(
     awaited(engine, kept, is_told)
 
 
+def test_dead_rows_that_somebody_holds_whom_the_owner_may_not_see(
+    app: Connection, connect: Connect, database: URL, make_role: Callable[[], str]
+) -> None:
+    role = make_role()
+    app.execute(f"ALTER TABLE message OWNER TO {role}; CREATE SCHEMA tally AUTHORIZATION {role}".encode())
+    tally = Tally()
+    tally.grouped("m", DECLARED)
+    as_owner = owned_by(database, role)
+    tally.install(as_owner)
+    tally.backfill(as_owner)
+    app.execute("ALTER TABLE tally.m__delta SET (autovacuum_enabled = off)")
+    app.execute("INSERT INTO message SELECT i, i, 1 FROM generate_series(1001, %s) AS s (i)", [1000 + MANY_DEAD])
+    with held_by_session(connect) as (_, remedy):
+        tally.fold(as_owner)
+        grant = f'GRANT pg_read_all_stats TO "{role}"'
+        (found,) = awaited(as_owner, tally, lambda found: [each.subject for each in found] == ["m__delta"])
+        assert found.what.endswith("or has to leave them to somebody whom this role cannot see")
+        assert found.remedy == grant
+        mended(app, found)
+        awaited(as_owner, tally, lambda found: [each.remedy[: len(remedy)] for each in found] == [remedy])
+
+
 # Rights
 
 

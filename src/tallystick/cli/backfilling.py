@@ -14,7 +14,8 @@ WORKERS = 2
 
 Workers = Annotated[int, typer.Option(min=1, max=8, help="Chunks that are counted at a time.")]
 MaxRowsPerSecond = Annotated[
-    int | None, typer.Option(min=1, help="Of all workers together; without it, what others who write leave.")
+    int | None,
+    typer.Option(min=1, help="Of all workers together, at most. Beside others who write it works a tenth of the time."),
 ]
 ChunkRows = Annotated[int, typer.Option(min=1, max=100_000_000, help="Rows of the source in one transaction, about.")]
 

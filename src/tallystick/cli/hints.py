@@ -1,4 +1,7 @@
-"""Commands in hints: with the options of the command that tells them, so that they mean the same when pasted."""
+"""Commands in hints: with the options of the command that tells them, so that they mean the same when pasted.
+
+Not with its --dsn, which may hold a password.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import re
 
 # Up to a punctuation mark or the next command: no hint goes on in words right behind a command.
 _COMMAND = re.compile(r"\btally (?!demo\b|init\b|bench\b)([a-z]+)(?: [^\s,;)&]*[^\s,;)&.])*")
-_BY_DECLARATION = ("plan", "install", "rename")
-"""These work on an application alone, and take no --schema."""
+_BY_DECLARATION = ("plan", "install", "redefine", "rename")
+"""These work on an application alone; whoever goes by --schema has to name it."""
+_ANY_APP = " --app MODULE:REGISTRY"
 
 
 def repeated(text: str, options: str) -> str:
@@ -20,7 +24,9 @@ def repeated(text: str, options: str) -> str:
         return text
 
     def with_options(found: re.Match[str]) -> str:
-        is_left = "--schema" in options and found[1] in _BY_DECLARATION
-        return found[0] if is_left or "--app" in found[0] else found[0] + options
+        if "--app" in found[0]:
+            return found[0]
+        lacks_app = found[1] in _BY_DECLARATION and "--abort" not in found[0] and "--schema" in options
+        return found[0] + (_ANY_APP if lacks_app else options)
 
     return _COMMAND.sub(with_options, text)

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tallystick.cli.hints import repeated
 from tallystick.cli.output import Output, counted
 from tallystick.cli.target import App, Dsn, Json, Schema, Target, opened, shown_url
 from tallystick.declare.counter import Counter
@@ -49,7 +48,7 @@ def status(
         return code
     if not found:
         output.say(f'Nothing is installed in schema "{target.schema}" of {where}.')
-        output.note("Declare aggregates (tally init), then run: tally install")
+        output.note(target.pasteable("Declare aggregates (tally init), then run: tally install"))
         return code
     output.table(
         f"schema {target.schema} of {where}",
@@ -67,7 +66,7 @@ def status(
                 note,
             ]
             for each in found
-            for note in [_note(each, has_app=target.tally is not None)]
+            for note in [target.pasteable(_note(each, has_app=target.tally is not None))]
         ],
         right=["groups", "levels", "deltas", "waiting"],
     )
@@ -94,8 +93,7 @@ def doctor(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Jso
 
 
 def _pasteable(found: list[Finding], target: Target) -> list[Finding]:
-    options = target.options
-    return [replace(each, what=repeated(each.what, options), remedy=repeated(each.remedy, options)) for each in found]
+    return [replace(each, what=target.pasteable(each.what), remedy=target.pasteable(each.remedy)) for each in found]
 
 
 def _declared(target: Target) -> Iterable[Kept]:

@@ -154,7 +154,7 @@ def fold(
                 except ServerUnavailable:
                     raise
                 except (TallyError, psycopg.DatabaseError) as error:  # no reason to leave the others unfolded
-                    said = f"{name}: {error}" if isinstance(error, psycopg.Error) else str(error)
+                    said = f"{name}: {error}" if isinstance(error, psycopg.Error) else target.pasteable(str(error))
                     steps.done(said)
                     found.append({"name": name, "locked": isinstance(error, FoldLocked), "error": said})
                     continue

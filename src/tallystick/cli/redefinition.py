@@ -53,10 +53,15 @@ def redefine(
         with output.steps(len(kept)) as steps:
             for each in kept:
                 steps.begin(f"comparing {each.name}")
-                result = redefining.redefine(
-                    target.engine, each, manner, step=steps.passing, told=steps.passing,
-                    progress=telling(steps, each.name),
-                )  # fmt: skip
+                try:
+                    result = redefining.redefine(
+                        target.engine, each, manner, step=steps.passing, told=steps.passing,
+                        progress=telling(steps, each.name),
+                    )  # fmt: skip
+                except KeyboardInterrupt:
+                    hint = f"To go on, run: tally redefine {each.name}; to give up: tally redefine --abort {each.name}"
+                    output.note(target.pasteable(f"{each.name}: readers have the present version. {hint}"))
+                    raise
                 found.append(result)
                 steps.done(_told(result))
     output.json({"aggregates": [{"name": each.aggregate, "changes": each.changes} for each in found]})

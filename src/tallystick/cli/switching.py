@@ -71,8 +71,9 @@ def resume(
                 try:
                     found.append(switch.resume(target.engine, target.schema, name))
                 except (InstallError, NotKept, NotWhole) as error:  # no reason to leave the others rolled back
-                    steps.done(str(error))
-                    refused.append({"name": name, "error": error.message, "hint": error.hint})
+                    steps.done(target.pasteable(str(error)))
+                    hint = target.pasteable(error.hint) if error.hint is not None else None
+                    refused.append({"name": name, "error": error.message, "hint": hint})
                     continue
                 steps.done(f"{name}: {_outcome(found[-1])}")
         if passed_over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import tomllib
 import traceback
@@ -118,6 +119,10 @@ class Target:
         """Whatever is installed and backfilled, counters among it."""
         return [*(found.name for found in self.installed() if found.is_complete), *self.installed_counters()]
 
+    def pasteable(self, text: str) -> str:
+        """A text whose commands do the same here when they are pasted."""
+        return repeated(text, self.options)
+
     def registry(self) -> Tally:
         """The application's registry.
 
@@ -169,11 +174,13 @@ def opened(dsn: str | None, app: str | None, schema: str | None, output: Output)
         )
     # For `tally events`, and for whoever looks at pg_stat_activity; a name in the DSN prevails.
     engine = create_engine(url_of(dsn, output), connect_args={"fallback_application_name": "tally"})
-    options = f" --app {app}" if app is not None else f" --schema {schema}" if schema is not None else ""
+    given = ("--app", app) if app is not None else ("--schema", schema) if schema is not None else ()
+    options = f" {shlex.join(given)}" if given else ""
+    target = Target(engine, schema or (tally.schema if tally is not None else SCHEMA), tally, options)
     try:
-        yield Target(engine, schema or (tally.schema if tally is not None else SCHEMA), tally, options)
+        yield target
     except TallyError as error:
-        error.hint = repeated(error.hint, options) if error.hint is not None else None
+        error.hint = target.pasteable(error.hint) if error.hint is not None else None
         raise
     finally:
         engine.dispose()

@@ -85,8 +85,8 @@ class Manner:
     Attributes:
         chunk_rows: rows that are counted in one transaction, about.
         workers: transactions at a time. Partitions are counted by one.
-        max_rows_per_second: of all workers together; without it, as many as can be, a tenth of the time beside
-            others who write.
+        max_rows_per_second: of all workers together; else as many as can be. Beside others who write, all of them
+            work for a tenth of the time at most.
         batch_size: parents of a mirror in one transaction.
         skip_existing: leave parents alone that have a value, the first time; later all are brought up to date.
     """
@@ -238,10 +238,11 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
     workers = 1 if found.is_partitioned else manner.workers
     pace = Pace(engine, schema, workers, manner.max_rows_per_second, stop)
 
-    def advance(size: int | None) -> int:
+    def advance(number: int, size: int | None) -> int:
         nonlocal counted
         with telling:
-            rows = max(0, total - before - counted) if size is None else size
+            # That of the last chunk was not counted when it was planned: it is less than a whole one.
+            rows = min(manner.chunk_rows, max(0, total - before - counted)) if size is None and number else size or 0
             counted += rows
             if told is not None and size != 0:
                 done, rate = before + counted, counted / (time.perf_counter() - started)
@@ -253,7 +254,7 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
             began = time.perf_counter()
             number, size = patiently(engine, _count_one, engine, schema, found.name)
             if number is not None:
-                pace.rest(advance(size), time.perf_counter() - began)
+                pace.rest(advance(number, size), time.perf_counter() - began)
             elif not _extend(engine, schema, found.name, manner.chunk_rows):
                 return
 

@@ -87,7 +87,7 @@ def _aggregate(cursor: Cursor, schema: str, found: Installed, declared: Kept | N
         name, shape, found.order, is_partitioned=found.is_partitioned, has_mirror=found.mirror is not None
     )
     for what in catalog.missing(cursor, schema, relations, functions):
-        yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', anew(name))
+        yield Finding("error", name, f'"{what}" is missing in schema "{schema}"', anew(found))
     yield from of_rights(cursor, schema, found, relations, functions)
     yield from of_readers(cursor, schema, found, shape)
     yield from of_capture(cursor, schema, found)
@@ -123,7 +123,7 @@ def _state(cursor: Cursor, schema: str, found: Installed) -> Iterator[Finding]:
         what = f"{found.source} is part of an inheritance tree: not all of its changes are captured"
         yield Finding("error", name, what, f"tally uninstall {name}")
     if kept is not None and (persistence == "u") != (kept == "u"):
-        yield Finding("error", name, f"{found.source} and its state are not both logged", anew(name))
+        yield Finding("error", name, f"{found.source} and its state are not both logged", anew(found))
     if found.phase == "building":
         yield Finding("advice", name, "serves from its source until it is backfilled", f"tally backfill {name}")
     elif not health.is_of_this_release(cursor, schema, name):

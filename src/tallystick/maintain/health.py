@@ -26,7 +26,8 @@ def problems(engine: Engine, schema: str, found: Iterable[AggregateStatus]) -> l
 
     Workers are missed only where there were some that did not end by themselves: one may fold by cron instead.
     """
-    with transaction(engine, read_only=True) as cursor:
+    by_name = {each.name: each for each in found}
+    with transaction(engine, snapshot=True, read_only=True) as cursor:
         seen = workers.every(cursor, schema)
         now = schedules.now(cursor)
         late = [each for each in schedules.every(cursor, schema) if now - each.due_at > LATE]
@@ -34,7 +35,6 @@ def problems(engine: Engine, schema: str, found: Iterable[AggregateStatus]) -> l
         installed = [each for each in aggregates.every(cursor, schema) if each.source is not None]
         captured = [each for each in installed if each.is_complete or aggregates.is_captured(cursor, schema, each.name)]
         findings = [finding for each in captured for finding in of_capture(cursor, schema, each)]
-    by_name = {each.name: each for each in found}
     findings += [finding for each in by_name.values() for finding in _aggregate(each)]
     for name, event in drifting.items():
         said = f"a verification at {event.at:%Y-%m-%d %H:%M} found drift"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from threading import Event, Lock
 
@@ -14,6 +15,9 @@ SHARE_BESIDE_WRITERS = 0.1
 """Of the time, of all workers together, while others write. On two cores 0.25 took a quarter of eight writers' rate."""
 LAG_BYTES = 64 * 1024 * 1024
 LOOK_AGAIN_S = 1.0
+LOOKS = 60
+"""After each chunk, at replicas that lag: a replica that replays late on purpose slows a backfill down, no more."""
+_log = logging.getLogger(__name__)
 
 
 class Pace:
@@ -21,7 +25,7 @@ class Pace:
 
     Args:
         workers: how many there are.
-        max_rows_per_second: as many at most; as many as can be without it.
+        max_rows_per_second: as many at most. Beside writers it may be less, as without it.
         stop: ends all rests.
     """
 
@@ -30,6 +34,7 @@ class Pace:
         self._workers = workers
         self._lock = Lock()
         self._free_at = time.monotonic()
+        self._said: set[str] = set()
 
     def rest(self, rows: int, took_s: float) -> None:
         """Rest after so many rows, which took a worker so long."""
@@ -38,7 +43,9 @@ class Pace:
             if activity.others_write(cursor, self._schema):
                 rests.append(took_s * (self._workers / SHARE_BESIDE_WRITERS - 1))
         self._stop.wait(max(rests))
-        while not self._stop.is_set() and self._lags():
+        for _ in range(LOOKS):
+            if self._stop.is_set() or not self._lags():
+                return
             self._stop.wait(LOOK_AGAIN_S)
 
     def _until_allowed(self, rows: int) -> float:
@@ -52,4 +59,20 @@ class Pace:
 
     def _lags(self) -> bool:
         with transaction(self._engine, read_only=True) as cursor:
-            return activity.replica_lag(cursor) > LAG_BYTES
+            lag = activity.replica_lag(cursor)
+            if lag is None:
+                self._once(
+                    "The backfill does not rest for replicas: this role may not see how far they are. Run: %s",
+                    activity.grant_to_see(cursor),
+                )
+                return False
+        if lag > LAG_BYTES:
+            self._once("The backfill rests: a replica has %s bytes of WAL to replay.", f"{lag:,}")
+        return lag > LAG_BYTES
+
+    def _once(self, message: str, value: str) -> None:
+        with self._lock:
+            is_new = message not in self._said
+            self._said.add(message)
+        if is_new:
+            _log.warning(message, value)

@@ -12,7 +12,7 @@ from tallystick.declare.names import internal_name, trigger_name
 from tallystick.errors import NotWhole, SourceLocked, UsageError
 from tallystick.maintain.inspect import why_not_counted
 from tallystick.maintain.patience import patiently
-from tallystick.store import aggregates, catalog, locks, partitions
+from tallystick.store import aggregates, catalog, events, locks, partitions
 from tallystick.store.aggregates import Installed
 from tallystick.store.catalog import Relation
 from tallystick.store.connection import Cursor, lift_timeouts, transaction
@@ -64,7 +64,8 @@ def prepare(engine: Engine, schema: str, found: Installed) -> None:
                     f'aggregate "{found.name}": partition {leaf.name} {why}. Readers are served by the source.',
                     hint=f"Run: ALTER TABLE {found.source} DETACH PARTITION {leaf.name}",
                 )
-        silent = [leaf.name for leaf in leaves if trigger not in catalog.triggers(cursor, leaf.oid)]
+        on_leaves = catalog.triggers(cursor, [leaf.oid for leaf in leaves])
+        silent = [leaf.name for leaf in leaves if trigger not in on_leaves[leaf.oid]]
         calling = catalog.calling(cursor, schema, [internal_name(found.name, "truncate")])
     inside = {found.source, *(leaf.name for leaf in leaves)}
     for name in silent:
@@ -92,7 +93,10 @@ def _adopt(engine: Engine, schema: str, found: Installed, relation: Relation) ->
         locks.hold_partitions(cursor, str(found.source), relation.name)
         locks.lock_fold(cursor, schema, found.name)
         lift_timeouts(cursor)
+        if relation.oid in partitions.listed(cursor, schema, found.name):
+            return  # by another fold
         cursor.execute(_call(schema, found.name, "adopt", relation))
+        events.record(cursor, schema, "adopt", found.name, partition=relation.name)
         _note_files(cursor, schema, found, [relation])
 
 
@@ -175,6 +179,7 @@ def _detach(
             raise SourceLocked(parent, by_readers=True) from error
         for found in over:
             _note_files(cursor, schema, found, leaves)
+            events.record(cursor, schema, "detach", found.name, partition=partition)
 
 
 def _note_files(cursor: Cursor, schema: str, found: Installed, relations: list[Relation]) -> None:

@@ -34,7 +34,7 @@ def are_known(cursor: Cursor, schema: str, found: Installed) -> bool:
     if sorted(column for column, _ in catalog.view_used_columns(cursor, view, found.source_oid)) != sorted(key):
         return False
     is_used = set(key) <= set(aggregates.used_columns(cursor, schema, found))
-    return is_used or catalog.triggers(cursor, found.source_oid).get(_trigger(schema, found)) == "A"
+    return is_used or _fires(cursor, schema, found) == "A"
 
 
 def have_same_types(cursor: Cursor, schema: str, found: Installed) -> bool:
@@ -94,7 +94,7 @@ def forget(cursor: Cursor, schema: str, name: str) -> None:
 
 def _forget(cursor: Cursor, schema: str, found: Installed) -> None:
     source, trigger = str(found.source), _trigger(schema, found)
-    if trigger in catalog.triggers(cursor, found.source_oid):
+    if _fires(cursor, schema, found) is not None:
         locks.take_against_everyone(cursor, [source])
         cursor.execute(fill("DROP TRIGGER {g} ON {t}", g=Identifier(trigger), t=canonical(source)))
     else:
@@ -105,6 +105,11 @@ def _forget(cursor: Cursor, schema: str, found: Installed) -> None:
 
 def _trigger(schema: str, found: Installed) -> str:
     return trigger_name(schema, found.name, "move")
+
+
+def _fires(cursor: Cursor, schema: str, found: Installed) -> str | None:
+    """Whether the trigger of moves does, as `tgenabled` has it; None if there is none."""
+    return catalog.triggers(cursor, [found.source_oid])[found.source_oid].get(_trigger(schema, found))
 
 
 def _primary_key(cursor: Cursor, schema: str, found: Installed) -> tuple[tuple[str, ...], tuple[ColumnType, ...]]:

@@ -214,9 +214,12 @@ def blocking(cursor: Cursor, pid: int, table: int) -> list[Blocker]:
     return [Blocker(*row) for row in cursor.execute(named("blocking"), {"pid": pid, "table": table}).fetchall()]
 
 
-def triggers(cursor: Cursor, source: int) -> dict[str, str]:
-    """Triggers of a table and `tgenabled` of each ("D" for disabled), those that a partition has of its parent too."""
-    return dict(cursor.execute(named("triggers"), {"source": source}).fetchall())
+def triggers(cursor: Cursor, tables: list[int]) -> dict[int, dict[str, str]]:
+    """By table, its triggers and `tgenabled` of each ("D": disabled), those that a partition has of its parent too."""
+    found: dict[int, dict[str, str]] = {table: {} for table in tables}
+    for table, trigger, enabled in cursor.execute(named("triggers"), {"tables": tables}).fetchall():
+        found[table][trigger] = enabled
+    return found
 
 
 def calling(cursor: Cursor, schema: str, functions: list[str]) -> list[tuple[str, str]]:

@@ -25,13 +25,13 @@ def of_capture(cursor: Cursor, schema: str, found: Installed) -> Iterator[Findin
     """What a source, and those of its partitions that are counted, lack of triggers."""
     used = aggregates.used_columns(cursor, schema, found)
     expected = expected_triggers(schema, found.name, uses_columns=bool(used), is_partitioned=found.is_partitioned)
-    tables = [(found.source_oid, str(found.source))]
+    tables = {found.source_oid: str(found.source)}
     if found.is_partitioned:
         listed = partitions.listed(cursor, schema, found.name)
         leaves = catalog.tree(cursor, found.source_oid)
-        tables += [(leaf.oid, leaf.name) for leaf in leaves if leaf.kind != "p" and leaf.oid in listed]
-    for oid, table in tables:
-        yield from _of_triggers(found.name, table, expected, catalog.triggers(cursor, oid))
+        tables |= {leaf.oid: leaf.name for leaf in leaves if leaf.kind != "p" and leaf.oid in listed}
+    for oid, actual in catalog.triggers(cursor, list(tables)).items():
+        yield from _of_triggers(found, tables[oid], expected, actual)
 
 
 def of_partitions(cursor: Cursor, schema: str, found: Installed) -> Iterator[Finding]:
@@ -42,10 +42,11 @@ def of_partitions(cursor: Cursor, schema: str, found: Installed) -> Iterator[Fin
         yield Finding(level, found.name, what, f"tally {command} {found.name}")
 
 
-def _of_triggers(name: str, table: str, expected: dict[str, str], actual: dict[str, str]) -> Iterator[Finding]:
+def _of_triggers(found: Installed, table: str, expected: dict[str, str], actual: dict[str, str]) -> Iterator[Finding]:
+    name = found.name
     for trigger, enabled in expected.items():
         if trigger not in actual:
-            yield Finding("error", name, f'trigger "{trigger}" is missing on {table}', anew(name))
+            yield Finding("error", name, f'trigger "{trigger}" is missing on {table}', anew(found))
         elif actual[trigger] != enabled:
             yield Finding(
                 "error", name, f'trigger "{trigger}" on {table} {_FIRES[actual[trigger]]}',

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tallystick.store.aggregates import Installed
+
 LONG_BACKLOG = 100_000
 """Rows that wait to be folded, from which on reads are slow."""
 
@@ -21,6 +23,9 @@ class Finding:
     remedy: str
 
 
-def anew(name: str) -> str:
+def anew(found: Installed) -> str:
     """The remedy where objects of an aggregate are not there any more."""
+    name = found.name
+    if found.replaces is not None:
+        return f"tally redefine --abort {found.replaces} && tally redefine {found.replaces}"
     return f"tally uninstall {name} && tally install {name} && tally backfill {name}"

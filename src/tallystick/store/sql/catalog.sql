@@ -232,9 +232,9 @@ FROM (
 ORDER BY 4 DESC
 
 -- name: triggers
--- Triggers on a table: name and whether it fires.
-SELECT tgname::text, tgenabled::text FROM pg_trigger
-WHERE tgrelid = %(source)s::oid AND (NOT tgisinternal OR tgparentid <> 0) ORDER BY 1
+-- Triggers on tables: table, name and whether it fires.
+SELECT tgrelid, tgname::text, tgenabled::text FROM pg_trigger
+WHERE tgrelid = ANY (%(tables)s::oid[]) AND (NOT tgisinternal OR tgparentid <> 0)
 
 -- name: calling
 -- Tables and their triggers that call one of the functions, by name; not the copies that partitions have.
@@ -382,8 +382,11 @@ SELECT EXISTS (
     SELECT FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
     WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_backend_pid()
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND c.relkind IN ('r', 'p') AND c.relnamespace <> to_regnamespace(quote_ident(%(schema)s))
+      AND c.relkind IN ('r', 'p') AND c.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident(%(schema)s))
 )
 
 -- name: replica_lag
-SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint FROM pg_stat_replication
+-- Bytes of WAL that the slowest replica has not replayed; NULL if there is one, and this role may not see how far it is.
+SELECT CASE WHEN count(*) = 0 OR pg_has_role('pg_read_all_stats', 'USAGE')
+            THEN coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::bigint END
+FROM pg_stat_replication
