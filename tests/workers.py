@@ -13,6 +13,9 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from tests.servers import Connection
+from tests.stepping import BLOCKED
+
 MAIN = "from tallystick.cli import main; raise SystemExit(main())"
 PATIENCE_S = 20.0
 
@@ -23,6 +26,12 @@ def until(is_so: Callable[[], object], what: str = "") -> None:
     while not is_so():
         assert monotonic() < deadline, f"in vain: {what or is_so}"
         sleep(0.02)
+
+
+def waiting(watcher: Connection) -> list[int]:
+    """Backends of workers that wait for somebody's lock."""
+    found = watcher.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'tally worker'")
+    return [pid for (pid,) in found.fetchall() if watcher.execute(BLOCKED, [pid]).fetchone() == (True,)]
 
 
 class WorkerProcess:

@@ -34,7 +34,7 @@ COMMANDS = {
     "repair": ["repair", "--schema", "tally"],
 }
 REDEFINE = ["redefine", "authors", "--app", "tests.crash.world:wide", "--chunk-rows", "300"]
-STEPS = [b"installing", b"backfilling", b"authors: ", b"verifying", b"switching"]
+STEPS = [b"installing", b"backfilling", b"authors: 300 of ", b"verifying", b"switching"]
 # A table that a command waits for shows that it has come so far; one aggregate of each kind is enough.
 TABLES: LiteralString = """
 SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (
@@ -54,7 +54,7 @@ def _damage(engine: Engine, command: str) -> None:
 def _mend(engine: Engine, tally: Tally, command: str) -> None:
     """What is damaged is not exact until it is repaired."""
     if command == "repair":
-        tally.repair(engine, only=["by_author"])
+        tally.repair(engine, only=[*world.DAMAGE])
 
 
 @dataclass
@@ -104,7 +104,7 @@ def start(database: URL, connect: Connect) -> Iterator[Start]:
             url = database.set(drivername="postgresql").update_query_dict({"application_name": name})
             process = subprocess.Popen(
                 [sys.executable, "-c", TALLY, *command, "--dsn", url.render_as_string()],
-                cwd=ROOT, stdout=stdout, stderr=subprocess.DEVNULL,
+                cwd=ROOT, stdout=stdout, stderr=subprocess.STDOUT,
             )  # fmt: skip
             opened.callback(process.wait, DEADLINE_S)
             opened.callback(process.kill)
@@ -172,14 +172,16 @@ def test_a_redefinition_killed_in_each_step(engine: Engine, connect: Connect, ta
     """It goes on when it is run again; readers have the one definition or the other."""
     world.narrow.install(engine)
     world.narrow.backfill(engine)
-    app = connect(autocommit=True)
+    app, reader = connect(autocommit=True), connect()
     for step in STEPS:
+        reader.execute("SELECT FROM tally.authors")  # it cannot end meanwhile
         victim = start(REDEFINE, stdout=subprocess.PIPE)
         assert victim.process.stdout is not None
         with victim.process.stdout as said:
             assert any(line.startswith(step) for line in said)
             app.execute("UPDATE message SET author = 'moved', size = size + 1 WHERE id % 97 = 5")
-            victim.process.kill()
+            victim.kill()
+        reader.rollback()
         app.execute("DELETE FROM message WHERE id = (SELECT max(id) FROM message)")
         world.check_authors(engine)
         world.wide.redefine(engine)

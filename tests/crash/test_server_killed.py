@@ -39,7 +39,7 @@ def _reinstall(engine: Engine, _: Tally) -> None:
 
 def _repair(engine: Engine, tally: Tally) -> None:
     world.damage(engine)
-    tally.repair(engine, only=["by_author"])
+    tally.repair(engine, only=[*world.DAMAGE])
 
 
 # What runs again and again, beside folds, when the server is killed: over the aggregates that stay, and one that comes.
@@ -107,7 +107,7 @@ def test_killed_under_load(durable: Server, engine: Engine, connect: Callable[[]
         running.stop()
         durable.cluster.ensure()
         if name == "repair":  # of what was damaged last
-            tally.repair(engine, only=["by_author"])
+            tally.repair(engine, only=[*world.DAMAGE])
         world.check(engine, tally, committed)
         world.check_authors(engine)
         tally.backfill(engine)  # goes on with what was begun

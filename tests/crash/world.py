@@ -67,9 +67,11 @@ SELECT author, k.n, d.n FROM tally.authors AS k
 FULL JOIN (SELECT author, count(*) AS n FROM message GROUP BY author) AS d USING (author)
 WHERE k.n IS DISTINCT FROM d.n
 """
-DAMAGE: LiteralString = """
-UPDATE tally.by_author__state SET n = n + 1 WHERE h = (SELECT max(h) FROM tally.by_author__state)
-"""
+DAMAGE: dict[str, LiteralString] = {
+    "by_author": "UPDATE tally.by_author__state SET n = n + 1 WHERE h = (SELECT max(h) FROM tally.by_author__state)",
+    "by_size": "UPDATE tally.by_size__bucket AS b SET n = n + 1 WHERE level = 1 AND NOT EXISTS"
+    " (SELECT FROM tally.by_size__bucket AS o WHERE o.level = 1 AND (o.k1, o.k2, o.k3) > (b.k1, b.k2, b.k3))",
+}
 
 metadata = MetaData()
 chat = Table(
@@ -143,10 +145,11 @@ def there_and_back(engine: Engine) -> None:
 
 
 def damage(engine: Engine) -> None:
-    """Have a group of by_author kept wrong, until that is repaired."""
-    with transaction(engine) as cursor:
-        lock_fold(cursor, "tally", "by_author")
-        cursor.execute(DAMAGE)
+    """Have a group of by_author and a bucket of by_size kept wrong, until that is repaired."""
+    for name, statement in DAMAGE.items():
+        with transaction(engine) as cursor:
+            lock_fold(cursor, "tally", name)
+            cursor.execute(statement)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line over a real database: each command, its JSON, its exit codes, and its answers to wrong use."""
 
 import io
+import json
 import runpy
 import signal
 import subprocess
@@ -392,6 +393,21 @@ def test_fold_all_takes_what_is_kept_and_passes_over_what_others_fold(
     folded = tally("fold", "--all", "--json")
     assert [(each["name"], each["deltas"]) for each in folded.json["aggregates"]] == [("by_day", 1), ("by_region", 0)]
     assert tally("fold", "by_day", "--all").code == 2
+
+
+def test_a_backfill_tells_how_far_it_is_in_lines_of_json(shop: psycopg.Connection[tuple[Any, ...]], tally: Run) -> None:
+    app = ("--app", "shop:tally")
+    tally("install", *app)
+    shop.execute("ANALYZE orders")
+    ran = tally("backfill", "by_region", *app, "--chunk-rows", "40", "--json")
+    (done,) = ran.json["aggregates"]
+    lines = [json.loads(line) for line in ran.err.splitlines() if line.startswith("{")]
+    assert [(line["name"], line["what"], line["total"]) for line in lines] == [
+        ("by_region", "rows", done["rows"])
+    ] * len(lines)
+    assert [line["done"] for line in lines] == [*range(40, done["rows"], 40), done["rows"]]
+    assert all(line["rate"] > 0 for line in lines)
+    assert [line["left_s"] for line in lines][-1] == 0
 
 
 def test_an_interrupted_backfill_tells_how_to_go_on(

@@ -73,7 +73,7 @@ def metrics(address: str) -> Metrics:
 
 
 def test_metrics_of_a_worker(app: Connection, declared: Tally, database: URL, address: str) -> None:
-    options = ("--interval", "0.05", "--backlog", "5", "--max-age", "3600", "--metrics-port", address)
+    options = ("--interval", "0.05", "--backlog", "5", "--max-age", "3600", "--metrics-port", address, "--audit", "50%")
     with working(database, *options) as worker:
         found = metrics(address)
         assert found["tally_up",] == 1
@@ -91,6 +91,8 @@ def test_metrics_of_a_worker(app: Connection, declared: Tally, database: URL, ad
         assert found["tally_fold_seconds_total", "by_region"] > 0
         assert found["tally_backlog_age_seconds", "by_region"] == 0
         assert [key[-1] for key in found if key[0] == "tally_worker_heartbeat_age_seconds"] == [str(worker.popen.pid)]
+        app.execute("UPDATE tally.by_region__state SET n = n + 1 WHERE k1 = 'new'")
+        until(lambda: metrics(address).get(("tally_drifted_groups_total", "by_region")), "the drift")
         app.execute("ALTER TABLE tally.by_region__state ADD CONSTRAINT broken CHECK (false) NOT VALID")
         app.execute("INSERT INTO orders (region) SELECT 'r' || i FROM generate_series(1, 5) AS i")
         until(lambda: metrics(address).get(("tally_failures_total", "by_region")), "the failure")

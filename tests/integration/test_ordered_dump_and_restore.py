@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeEngine
 
 from tallystick import Tally
 from tallystick.errors import NotWhole
+from tests.backfills import begin
 from tests.conftest import RELEASES
 from tests.integration.test_dump_and_restore import (
     AT_LAST,
@@ -107,6 +108,32 @@ def test_into_another_database(server: Server, make: Make, stack: ExitStack, for
         "direct"
     }  # files of a server mean nothing in another
     check_and_write(target, tally, stack)
+
+
+@pytest.mark.parametrize("where", ["the same cluster", "a new cluster"])
+def test_in_the_middle_of_a_backfill(server: Server, fresh: Server, make: Make, stack: ExitStack, where: str) -> None:
+    """What was counted is told by transaction ids, which mean nothing there: it begins anew."""
+    source = make(server)
+    tally = populate(source, stack)
+    connection = raw(source, stack)
+    begin(source, tally)
+    connection.execute(LATER[0])
+    target = make(server if where == "the same cluster" else fresh)
+    copied(server, source, target)
+    there = raw(target, stack)
+    for statement in LATER[1:]:
+        there.execute(statement)
+    assert_orders_exact(target, tally)
+    tally.backfill(target, chunk_rows=50)
+    why = (
+        "SELECT detail ->> 'why' FROM tally.event WHERE what = 'backfill begins' AND aggregate = 'by_mood' ORDER BY id"
+    )
+    assert [row[0] for row in there.execute(why).fetchall()][-1] == "the database was restored"
+    assert_orders_exact(target, tally)
+    assert all(serves_buckets(there, tally.orders[name]) for name in ("by_mood", "by_size"))
+    tally.backfill(source, chunk_rows=50)  # that of the dumped database goes on
+    assert [row[0] for row in connection.execute(why).fetchall()][-1] == "it was asked for"
+    assert_orders_exact(source, tally)
 
 
 def test_a_schema_alone(server: Server, make: Make, stack: ExitStack) -> None:

@@ -2,17 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import URL, Engine
 
 from tallystick import NotInstalled, Tally, UsageError
 from tallystick.maintain import schedule
 from tests.conftest import Connect
 from tests.servers import Connection
-from tests.workers import until, working
+from tests.workers import until, waiting, working
 
 MIDNIGHT = "0 0 * * *"
 
@@ -103,6 +104,36 @@ def test_each_due_time_once_beside_two_workers_one_of_which_is_killed(
         until(lambda: len(told(app, "reset")) >= 3, "resets by the other")
     dues = [detail["due_at"] for _, detail in told(app, "reset")]
     assert dues == sorted(set(dues))
+
+
+TASKS: dict[str, tuple[str, LiteralString]] = {
+    "reset": ("clicks", "tally.counter_shard"),
+    "verify": ("kinds", "tally.kinds__state"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_in_a_task(
+    app: Connection, connect: Connect, database: URL, engine: Engine, tally: Tally, task: str
+) -> None:
+    """It is due still, and the next worker does it, once."""
+    subject, table = TASKS[task]
+    schedule.add(engine, "tally", "nightly", MIDNIGHT, task, subject)
+    add(app, "a", 5)
+    holder = connect()
+    holder.execute(sql.SQL("LOCK TABLE {}").format(sql.SQL(table)))
+    make_due(app)
+    with working(database, "--interval", "0.05") as first:
+        until(lambda: waiting(app), "that it waits in the task")
+        first.kill()
+    holder.rollback()
+    assert (told(app, task), counts(app)) == ([], {"a": 5})
+    with working(database, "--interval", "0.05"):
+        until(lambda: told(app, task), "that the other one does it")
+        app.execute("INSERT INTO t VALUES (100, 'k')")
+        until(lambda: not app.execute("SELECT FROM tally.kinds__delta").fetchall(), "that it has gone on")
+    assert [aggregate for aggregate, _ in told(app, task)] == [subject]
+    assert counts(app) == ({} if task == "reset" else {"a": 5})
 
 
 def test_effect_and_note_are_one_transaction(app: Connection, engine: Engine, midnight: str) -> None:

@@ -21,8 +21,7 @@ from tests.commands import ORDERS
 from tests.conftest import Connect
 from tests.oracle import assert_exact
 from tests.servers import Connection
-from tests.stepping import BLOCKED
-from tests.workers import WorkerProcess, until, working
+from tests.workers import WorkerProcess, until, waiting, working
 
 AT_ONCE = ("--interval", "0.05", "--backlog", "1")
 ADD: LiteralString = "INSERT INTO orders (region, total, placed) VALUES ('r1', 2.5, '2025-01-01')"
@@ -144,12 +143,6 @@ def test_two_workers_race_beside_writers(
     assert len(rows(app, "SELECT FROM tally.worker")) == 2
     assert [worker.stop() < 5 for worker in workers] == [True, True]
     assert not [each for worker in workers for each in worker.log if each["level"] in ("error", "warning")]
-
-
-def waiting(watcher: Connection) -> list[int]:
-    """Backends of workers that wait for somebody's lock."""
-    found = watcher.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'tally worker'")
-    return [pid for (pid,) in found.fetchall() if watcher.execute(BLOCKED, [pid]).fetchone() == (True,)]
 
 
 class Halted:

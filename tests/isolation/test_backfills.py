@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from tallystick import Tally
 from tests.backfills import begin
+from tests.conftest import Connect
 from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
 from tests.oracle import assert_exact
 
@@ -77,3 +78,27 @@ def test_an_old_snapshot_from_before_the_end(
     assert_exact_in(tally, old, writer)
     beside.run(tally.fold)
     assert_exact_in(tally, old, writer)
+
+
+def test_two_chunks_are_counted_at_a_time(
+    session: OpenSession, beside: Beside, connect: Connect, engine: Engine
+) -> None:
+    """One worker is halted in its first row; the other one counts all the rest, and both end together."""
+    app, holder = connect(autocommit=True), session()
+    app.execute(
+        "CREATE FUNCTION gate(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+        " IF $1 = 1 THEN PERFORM pg_advisory_xact_lock(7); END IF; RETURN $1; END $$"
+    )
+    app.execute("TRUNCATE message RESTART IDENTITY")
+    app.execute("INSERT INTO message (chat, size) SELECT i % 3, i FROM generate_series(1, 40) AS i")
+    tally = Tally()
+    tally.grouped("gated", "SELECT chat, sum(gate(size)) AS size FROM message GROUP BY chat")
+    tally.install(engine)
+    ok(holder, HOLD)
+    backfill = beside.start(lambda engine: tally.backfill(engine, chunk_rows=10, workers=2))
+    left = "SELECT array_agg(id ORDER BY id) FILTER (WHERE snapshot IS NULL), count(*) FROM tally.gated__chunk"
+    backfill.until(lambda: app.execute(left).fetchone() == ([1], 5))
+    assert app.execute(left).fetchone() == ([1], 5)
+    ok(holder, FREE)
+    assert [result.groups for result in backfill.result()] == [3]
+    assert_exact(engine, tally)

@@ -9,6 +9,8 @@ from psycopg import sql
 from sqlalchemy import URL, Engine
 
 from tallystick import FoldLocked, InstallError, Tally
+from tallystick.maintain import schedule
+from tallystick.maintain.audit import audit_step
 from tests.conftest import Connect
 from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
 from tests.oracle import assert_exact
@@ -21,6 +23,10 @@ AS $$ BEGIN PERFORM pg_sleep(0.03); RETURN $1 % 3; END $$;
 INSERT INTO message (chat, size) SELECT i, i + 100 FROM generate_series(1, 40) AS s (i);
 """
 THIRDS = "SELECT slow(size) AS third, count(*) AS n, max(size) AS most FROM message GROUP BY slow(size)"
+WRONG: LiteralString = "UPDATE tally.thirds__state SET n = n + 1 WHERE k1 = 1"
+LIMITS: tuple[LiteralString, ...] = (
+    "statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout",
+)  # fmt: skip
 OPERATIONS: dict[str, Callable[[Tally, Engine], object]] = {
     "fold": Tally.fold,
     "backfill": lambda tally, engine: tally.backfill(engine, force=True),
@@ -54,13 +60,27 @@ def test_statements_that_take_longer_than_statement_timeout(
     tally = Tally()
     tally.grouped("thirds", THIRDS)
     tally.install(engine)
-    with_default("statement_timeout", "1s")
-    with pytest.raises(psycopg.errors.QueryCanceled):
+    limits = [limit for limit in LIMITS if app.info.server_version >= 170_000 or limit != "transaction_timeout"]
+    for limit in limits:
+        with_default(limit, "1s")
+    with pytest.raises((psycopg.errors.QueryCanceled, psycopg.errors.TransactionTimeout)):
         connect().execute(THIRDS.encode())
     tally.backfill(engine)
     app.execute("DELETE FROM message WHERE size > 136")  # the fold looks for the greatest again
     assert [result.deltas > 0 for result in tally.fold(engine)] == [True]
-    with_default("statement_timeout", "1min")
+    assert [tally.verify(engine, rolling=True)[0].status, tally.verify(engine, sample=3)[0].status] == ["exact"] * 2
+    app.execute(WRONG)
+    assert audit_step(engine, "tally", "thirds").report.drifted == 1
+    assert [result.groups for result in tally.repair(engine)] == [1]
+    tally.rollback(engine)
+    assert [result.serving for result in tally.resume(engine)] == ["kept"]
+    schedule.add(engine, "tally", "nightly", "0 0 * * *", "verify", "thirds")
+    app.execute("UPDATE tally.schedule SET due_at = now()")
+    done = schedule.run_if_due(engine, "tally", "nightly")
+    assert done is not None
+    assert [report.status for report in done.reports] == ["exact"]
+    for limit in limits:
+        with_default(limit, "1min")
     assert_exact(engine, tally)
     tally.uninstall(engine)
 
