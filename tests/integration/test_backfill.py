@@ -212,6 +212,8 @@ def assert_all_exact(engine: Engine, tally: Tally) -> None:
 
 
 NAMES = ["by_place", "by_size"]
+# Rows that are told of, in chunks of ten. A fifth has no place, and is in no order; the last chunk counts as a whole one.
+TOLD = {"by_place": ROWS, "by_size": 50}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -239,7 +241,7 @@ def test_leaves_alone_what_is_complete_unless_forced(
     (again,) = tally.backfill(engine, only=[name])
     assert again.rows is None
     (forced,) = tally.backfill(engine, only=[name], force=True, chunk_rows=10)
-    assert forced.rows == ROWS
+    assert forced.rows == TOLD[name]
     assert (forced.groups, again.unit) == (again.groups, forced.unit)
     assert reasons(application.connection, name) == ["nothing is kept yet", "it was asked for"]
     assert_all_exact(engine, tally)
@@ -376,7 +378,7 @@ def test_two_processes_share_one(application: Application, engine: Engine, tally
         others.append(result.rows)
 
     (result,) = tally.backfill(engine, only=[name], chunk_rows=10, told=after(2, other))
-    assert (result.rows, others) == (20, [40])
+    assert (result.rows, others) == (20, [TOLD[name] - 20])
     assert reasons(application.connection, name) == ["nothing is kept yet"]
     assert_all_exact(engine, tally)
 

@@ -14,6 +14,8 @@ from psycopg import sql
 from sqlalchemy import URL, Engine, create_engine, select
 
 from tallystick import Tally, direct_of
+from tallystick.maintain import schedule
+from tallystick.store.connection import transaction
 from tests.commands import ran
 from tests.conftest import Connect
 from tests.crash import world
@@ -21,6 +23,7 @@ from tests.crash.world import Load, Repeated
 from tests.oracle import differences
 from tests.pgbouncer import BACKENDS, pgbouncer
 from tests.servers import Connection, Server
+from tests.workers import working
 
 # What an application needs before PgBouncer 1.21, for its own statements as for the reads of aggregates.
 PREPARES_NOTHING = {"prepare_threshold": None}
@@ -90,6 +93,39 @@ def test_the_whole_life_under_load(
     world.check(engine, tally, committed)
     world.check_copies(through, tally)
     assert len(tally.uninstall(through)) == len(tally.kept()) + len(tally.counters)
+
+
+def test_changes_and_the_way_back(through: Engine, engine: Engine, tally: Tally) -> None:
+    world.narrow.install(through)
+    world.narrow.backfill(through)
+    for each in (world.wide, world.narrow):
+        assert [result.changes != () for result in each.redefine(through)] == [True]
+        world.check_authors(engine)
+    renamed = Tally()
+    renamed.grouped("writers", world.narrow["authors"].definition)
+    renamed.rename(through, "authors", "writers")
+    world.damage(through)
+    assert [result.groups for result in tally.repair(through, only=[*world.DAMAGE])] == [1, 1]
+    tally.rollback(through)
+    assert {result.serving for result in tally.resume(through)} == {"kept"}
+    assert {report.status for report in tally.verify(through, rolling=True)} == {"exact"}
+    schedule.add(through, "tally", "nightly", "0 0 * * *", "verify")
+    with transaction(engine) as cursor:
+        cursor.execute("UPDATE tally.schedule SET due_at = now()")
+    done = schedule.run_if_due(through, "tally", "nightly")
+    assert done is not None
+    assert {report.status for report in done.reports} == {"exact"}
+    world.check(engine, tally, set())
+
+
+def test_a_worker(bounced: URL, tally: Tally, connect: Connect) -> None:
+    app = connect(autocommit=True)
+    with working(bounced, "--interval", "0.05", "--backlog", "1", "--audit", "50%") as worker:
+        app.execute("INSERT INTO message (chat_id, author, size) VALUES (1, 'new', 5)")
+        worker.until_said("folded", aggregate="by_size")
+        worker.until_said("audited")
+        assert worker.stop() < 5
+    assert not [each for each in worker.log if each["level"] in ("error", "warning")]
 
 
 def test_reads(bounced: URL, tally: Tally, connect: Connect) -> None:

@@ -55,7 +55,7 @@ def verify(
                 else:
                     report = verifying.verify(target.engine, target.schema, name, sample=sample)
                 found.append(report)
-                steps.done(_verdict(report))
+                steps.done(target.pasteable(_verdict(report)))
     output.json({"exact": all(each.is_exact for each in found), "aggregates": [_report(each) for each in found]})
     for each in found:
         if each.first and not as_json:
@@ -66,10 +66,8 @@ def verify(
             "repair": [name for name in drifting if name not in known],
             "backfill": [name for name in drifting if name in known],  # counters
         }
-        mend = " && ".join(
-            f"tally {command} {' '.join(those)}{target.options}" for command, those in by_command.items() if those
-        )
-        output.note(f"{len(drifting)} of {len(found)} aggregates drift. Run: {mend}")
+        mend = " && ".join(f"tally {command} {' '.join(those)}" for command, those in by_command.items() if those)
+        output.note(target.pasteable(f"{len(drifting)} of {len(found)} aggregates drift. Run: {mend}"))
     return 1 if drifting else 0
 
 

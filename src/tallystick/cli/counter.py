@@ -99,7 +99,7 @@ def verify(
         else:
             output.say(f"{name}: exact")
         if drifts:
-            output.note(f"Set it again from the source: tally backfill {name}{target.options}")
+            output.note(target.pasteable(f"Set it again from the source: tally backfill {name}"))
     return 1 if drifts else 0
 
 

@@ -51,7 +51,7 @@ def plan(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json = 
             output.say(f"-- {each.aggregate} is declared otherwise than it is installed:")
             for change in each.changes:
                 output.say(f"--   {change}")
-            output.note(f"Run: tally redefine {each.aggregate}{target.options}")
+            output.note(target.pasteable(f"Run: tally redefine {each.aggregate}"))
         elif each.is_installed:
             output.note(f"{each.aggregate}: installed already")
 
@@ -75,7 +75,7 @@ def install(names: Names = None, dsn: Dsn = None, app: App = None, as_json: Json
                 found.append({"name": each.aggregate, "source": each.source or None, "new": is_new})
     output.json({"aggregates": found})
     if any(each["new"] and each["source"] for each in found):
-        output.note(f"They answer from their sources until you run: tally backfill{target.options}")
+        output.note(target.pasteable("They answer from their sources until you run: tally backfill"))
 
 
 def backfill(
@@ -115,9 +115,8 @@ def backfill(
                 try:
                     result = backfill_one(target.engine, target.schema, name, manner, force=force, told=told)
                 except KeyboardInterrupt:
-                    output.note(
-                        f"{name}: what is counted so far stays. To go on, run: tally backfill {name}{target.options}"
-                    )
+                    stays = f"{name}: what is counted so far stays. To go on, run: tally backfill {name}"
+                    output.note(target.pasteable(stays))
                     if left := chosen[chosen.index(name) + 1 :]:
                         output.note(f"Not begun: {', '.join(left)}.")
                     raise
@@ -202,7 +201,7 @@ def upgrade(dsn: Dsn = None, app: App = None, schema: Schema = None, as_json: Js
     output.say(f"schema {target.schema}: from layout {result.before} to {result.after}")
     if result.aggregates:
         names = " ".join(result.aggregates)
-        output.note(f"They answer from their sources until you run: tally backfill {names}{target.options}")
+        output.note(target.pasteable(f"They answer from their sources until you run: tally backfill {names}"))
 
 
 def uninstall(

@@ -46,8 +46,8 @@ def rollback(
         if passed_over:
             output.note(f"Passed over: {', '.join(passed_over)}. A counter has no switch.")
         commands = ("install", "backfill", "resume") if stop_maintenance else ("resume",)
-        way_back = " && ".join(f"tally {command} {' '.join(chosen)}{target.options}" for command in commands)
-        output.note(f"To go back: {way_back}")
+        way_back = " && ".join(f"tally {command} {' '.join(chosen)}" for command in commands)
+        output.note(target.pasteable(f"To go back: {way_back}"))
     output.json({"aggregates": [named(each) for each in found], "passed_over": passed_over})
 
 
@@ -80,7 +80,8 @@ def resume(
             output.note(f"Passed over: {', '.join(passed_over)}. A counter has no switch.")
         drifting = [each.aggregate for each in found if each.report.status == "drift"]
         if drifting:
-            output.note(f"Not resumed: {', '.join(drifting)}. Run: tally repair {' '.join(drifting)}{target.options}")
+            hint = f"Not resumed: {', '.join(drifting)}. Run: tally repair {' '.join(drifting)}"
+            output.note(target.pasteable(hint))
     resumed = [{**named(each), "report": named(each.report)} for each in found]
     output.json({"aggregates": resumed, "refused": refused, "passed_over": passed_over})
     return 0 if all(each.report.is_exact for each in found) and not refused else 1

@@ -111,7 +111,7 @@ class Target:
             raise NotInstalled(
                 f'not installed in schema "{self.schema}": {", ".join(missing)}'
                 f" (installed: {', '.join(installed) or 'none'}).",
-                hint=f"Run: tally install {' '.join(missing)}{self.options}" if is_declared else "Check the name.",
+                hint=f"Run: tally install {' '.join(missing)}" if is_declared else "Check the name.",
             )
         return wanted
 

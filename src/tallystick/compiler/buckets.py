@@ -4,7 +4,8 @@ A row of `x__bucket` ends a *bucket*: the run of items from the place of the row
 the next bucket begins. It holds how many items are in the run, and their sums. Rows of level 1 stand about 250 items
 apart; every so often a place stands in level 2 as well, with the totals since the place before it in level 2, and so
 on. Behind the last place of a namespace is its tail, for which nothing is kept: a namespace of a few hundred rows has
-no bucket at all, and keys that grow with time fall into the tail, where nothing has to be counted.
+no bucket at all, but where a chunk of a backfill ended in it; and keys that grow with time fall into the tail, where
+nothing has to be counted.
 
 So the number of items before a place is found as in a skip list (W. Pugh, "Skip lists: a probabilistic alternative to
 balanced trees", 1990), here with fixed distances: the buckets of level 1 since the last place of level 2, those of

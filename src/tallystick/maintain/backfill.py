@@ -239,10 +239,13 @@ def _count_all(engine: Engine, schema: str, found: Installed, manner: Manner, to
     pace = Pace(engine, schema, workers, manner.max_rows_per_second, stop)
 
     def advance(number: int, size: int | None) -> int:
-        nonlocal counted
+        nonlocal counted, total
         with telling:
-            # That of the last chunk was not counted when it was planned: it is less than a whole one.
-            rows = min(manner.chunk_rows, max(0, total - before - counted)) if size is None and number else size or 0
+            rows = size or 0
+            if size is None and number:
+                # The last chunk was not counted when it was planned: it is less than a whole one, and all there is.
+                rows = min(manner.chunk_rows, max(0, total - before - counted))
+                total = before + counted + rows
             counted += rows
             if told is not None and size != 0:
                 done, rate = before + counted, counted / (time.perf_counter() - started)

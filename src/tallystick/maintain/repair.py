@@ -104,18 +104,19 @@ def _repair(engine: Engine, schema: str, found: Installed, *, dry_run: bool) -> 
                 f'aggregate "{found.name}": a TRUNCATE of {found.source} has not been folded yet.',
                 hint=f"Run: tally fold {found.name} && tally repair {found.name}",
             )
-        before = compare(cursor, schema, found, shown=SHOWN)
         if found.ordering is not None:
             groups, changed = _of_buckets(cursor, schema, found)
+            drifted = groups  # a bucket above a wrong one only seems to be wrong
         else:
-            groups, changed = _of_groups(cursor, schema, found), before.first
+            before = compare(cursor, schema, found, shown=SHOWN)
+            groups, changed, drifted = _of_groups(cursor, schema, found), before.first, before.drifted
         after = compare(cursor, schema, found)
         if not after.is_exact:
             raise NotKept(
                 f'aggregate "{found.name}": {after.drifted:,} {found.unit} would still differ; nothing was done.',
                 hint=f"Run: tally backfill {found.name} --force",
             )
-        events.record(cursor, schema, "repair", found.name, **{found.unit: groups}, drifted=before.drifted)
+        events.record(cursor, schema, "repair", found.name, **{found.unit: groups}, drifted=drifted)
     return groups, changed
 
 
