@@ -212,7 +212,7 @@ def assert_all_exact(engine: Engine, tally: Tally) -> None:
 
 
 NAMES = ["by_place", "by_size"]
-# Rows that are told of, in chunks of ten. A fifth has no place, so is in no order; the last chunk counts as a whole one.
+# Rows that are told of, in chunks of ten. A fifth has no place, so is in no order; the last counts as a whole one.
 TOLD = {"by_place": ROWS, "by_size": 50}
 
 
