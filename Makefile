@@ -21,7 +21,7 @@ demo: $(STAMP) ## Run the demo on the embedded PostgreSQL (ARGS are options of t
 test: $(STAMP) ## Run the tests (ARGS are options of pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
-soak: $(STAMP) ## Run the state machines for an hour, seeds printed (ARGS="--minutes 5")
+soak: $(STAMP) ## Run the property tests for an hour, seeds printed (ARGS="--minutes 5")
 	@$(BIN)/python -m tests.property.soak $(ARGS)
 
 crash: $(STAMP) ## Kill the server under load, 20 times on each version (ARGS are options of pytest)

@@ -1,5 +1,6 @@
 """Fixtures for tests over PostgreSQL. A test that uses one runs on each server (ids pg18, pg15, ...)."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -13,8 +14,10 @@ from tests.servers import Connection, Release, Server, Servers, releases
 from tests.stepping import Session
 
 # The same examples in each run, so that a failure is told of the change that made it; `make soak` draws new ones.
-settings.register_profile("repeated", derandomize=True, deadline=None, print_blob=True)
-settings.load_profile("repeated")
+settings.register_profile(
+    "tests", derandomize=os.environ.get("HYPOTHESIS_PROFILE") != "soak", database=None, deadline=None, print_blob=True
+)
+settings.load_profile("tests")
 
 RELEASES = releases()
 

@@ -36,7 +36,7 @@ class InstallError(TallyError):
 
 
 class SourceLocked(InstallError):
-    """Others are in a table that install or uninstall must have for a moment.
+    """Others are in a table that is needed for a moment.
 
     `table` is its name; `by_readers` tells whether mere readers are in the way.
     """

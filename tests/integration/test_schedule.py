@@ -107,7 +107,7 @@ def test_each_due_time_once_beside_two_workers_one_of_which_is_killed(
 
 
 TASKS: dict[str, tuple[str, LiteralString]] = {
-    "reset": ("clicks", "tally.counter_shard"),
+    "reset": ("clicks", "tally.counter_set"),
     "verify": ("kinds", "tally.kinds__state"),
 }
 
@@ -123,7 +123,7 @@ def test_killed_in_a_task(
     holder = connect()
     holder.execute(sql.SQL("LOCK TABLE {}").format(sql.SQL(table)))
     make_due(app)
-    with working(database, "--interval", "0.05") as first:
+    with working(database, "--interval", "0.05", "--audit", "0") as first:
         until(lambda: waiting(app), "that it waits in the task")
         first.kill()
     holder.rollback()

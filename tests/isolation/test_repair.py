@@ -1,5 +1,7 @@
 """Repair beside writers, readers and folds, step by step."""
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy import Engine
 
@@ -9,6 +11,7 @@ from tallystick.maintain import patience, schedule
 from tallystick.maintain.audit import audit_step
 from tallystick.store import events
 from tallystick.store.connection import transaction
+from tests.backfills import begin
 from tests.isolation.stage import Beside, OpenSession, assert_exact_in, ok
 from tests.isolation.test_folds import SNAPSHOT
 from tests.oracle import assert_exact
@@ -114,50 +117,61 @@ def test_a_drift_that_is_mended_before_it_is_recorded_is_no_drift(
     assert step.is_waiting
     beside.run(lambda engine: tally.repair(engine, only=["counts"]))
     ok(holder, "COMMIT")
-    with pytest.raises(FoldLocked, match="it was mended while it was verified"):
-        step.result()
+    assert step.result().report.is_exact
     assert _drifting(engine) == []
-    assert audit_step(engine, "tally", "counts").report.is_exact
 
 
-@pytest.mark.parametrize("rolling", [False, True], ids=["a part", "part by part"])
-def test_a_drift_is_not_recorded_while_others_may_mend_it(
-    session: OpenSession, beside: Beside, engine: Engine, tally: Tally, rolling: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "LOCK_ATTEMPTS", 2)
+def test_a_drift_is_told_beside_a_fold(session: OpenSession, beside: Beside, engine: Engine, tally: Tally) -> None:
     folder = session()
     ok(folder, "UPDATE tally.counts__state SET n = n + 100", "BEGIN")
     ok(folder, "SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.counts', 0))")
-
-    def verify(engine: Engine) -> int:
-        if rolling:
-            return tally.verify(engine, only=["counts"], rolling=True)[0].drifted
-        return audit_step(engine, "tally", "counts").drifted
-
-    with pytest.raises(FoldLocked):
-        beside.run(verify)
-    assert _drifting(engine) == []
-    ok(folder, "COMMIT")
-    assert beside.run(verify) > 0
+    assert beside.run(lambda engine: tally.verify(engine, only=["counts"], rolling=True)[0].drifted) > 0
     assert _drifting(engine) == ["counts"]
 
 
-def test_a_scheduled_verification_stays_due_while_others_may_mend_what_it_found(
+def test_a_scheduled_verification_is_done_anew_if_others_have_found_the_opposite(
     session: OpenSession, beside: Beside, engine: Engine, tally: Tally
 ) -> None:
-    folder = session()
+    """An "exact" from before a damage would end its alarm, and a drift from before a repair would raise one."""
+    holder, writer = session(), session()
     schedule.add(engine, "tally", "nightly", "0 0 * * *", "verify", "counts")
-    ok(folder, "UPDATE tally.counts__state SET n = n + 100", "UPDATE tally.schedule SET due_at = now()", "BEGIN")
-    ok(folder, "SELECT pg_advisory_xact_lock(hashtextextended('tallystick fold tally.counts', 0))")
-    with pytest.raises(FoldLocked):
-        beside.run(lambda engine: schedule.run_if_due(engine, "tally", "nightly"))
-    assert _drifting(engine) == []
-    ok(folder, "COMMIT")
-    done = beside.run(lambda engine: schedule.run_if_due(engine, "tally", "nightly"))
+
+    def run(meanwhile: Callable[[], object]) -> list[str]:
+        ok(writer, "UPDATE tally.schedule SET due_at = now()")
+        ok(holder, "BEGIN", "SELECT pg_advisory_xact_lock(hashtextextended('tallystick drift tally.counts', 0))")
+        running = beside.start(lambda engine: schedule.run_if_due(engine, "tally", "nightly")).until_settled()
+        assert running.is_waiting  # it has compared, and is about to record that
+        meanwhile()
+        ok(holder, "COMMIT")
+        done = running.result()
+        assert done is not None
+        return [report.status for report in done.reports]
+
+    def damage() -> None:
+        ok(writer, "UPDATE tally.counts__state SET n = n + 100")
+        ok(holder, "INSERT INTO tally.event (what, aggregate) VALUES ('drift', 'counts')")
+
+    def mend() -> None:
+        ok(writer, "UPDATE tally.counts__state SET n = n - 100")
+        ok(holder, "INSERT INTO tally.event (what, aggregate) VALUES ('repair', 'counts')")
+
+    assert (run(damage), _drifting(engine)) == (["drift"], ["counts"])
+    assert (run(mend), _drifting(engine)) == (["exact"], [])
+
+
+def test_a_verification_that_compares_nothing_ends_no_alarm(session: OpenSession, engine: Engine, tally: Tally) -> None:
+    writer = session()
+    ok(writer, "UPDATE tally.counts__state SET n = n + 100")
+    audit_step(engine, "tally", "counts")
+    begin(engine, tally, ["counts"])
+    schedule.add(engine, "tally", "nightly", "0 0 * * *", "verify", "counts")
+    ok(writer, "UPDATE tally.schedule SET due_at = now()")
+    done = schedule.run_if_due(engine, "tally", "nightly")
     assert done is not None
-    assert [report.status for report in done.reports] == ["drift"]
+    assert [report.status for report in done.reports] == ["building"]
     assert _drifting(engine) == ["counts"]
-    assert beside.run(lambda engine: schedule.run_if_due(engine, "tally", "nightly")) is None
+    tally.backfill(engine)
+    assert _drifting(engine) == []
 
 
 def test_a_drift_is_over_when_a_repair_finds_none(session: OpenSession, engine: Engine, tally: Tally) -> None:
@@ -170,6 +184,16 @@ def test_a_drift_is_over_when_a_repair_finds_none(session: OpenSession, engine: 
     assert _drifting(engine) == ["counts"]
     assert [each.groups for each in tally.repair(engine, only=["counts"])] == [0]
     assert _drifting(engine) == []
+
+
+def test_verify_beside_a_rename(session: OpenSession, beside: Beside, tally: Tally) -> None:
+    """It knows the table by a name that the table has no more when it may be locked."""
+    owner = session()
+    ok(owner, "BEGIN", "ALTER TABLE message RENAME TO old")
+    verify = beside.start(tally.verify).until_settled()
+    assert verify.is_waiting
+    ok(owner, "COMMIT")
+    assert [report.status for report in verify.result()] == ["exact"] * len(tally)
 
 
 @pytest.mark.parametrize("sample", [None, 2], ids=["all", "a sample"])

@@ -129,3 +129,21 @@ def test_lock_timeout_while_somebody_holds_our_rows(
     tally.install(engine)
     tally.backfill(engine)
     assert_exact(engine, tally)
+
+
+def test_verify_waits_longer_than_statement_timeout_for_a_truncate(
+    session: OpenSession,
+    beside: Beside,
+    connect: Connect,
+    tally: Tally,
+    with_default: Callable[[LiteralString, str], None],
+) -> None:
+    truncates, watcher = session(), connect(autocommit=True)
+    with_default("statement_timeout", "1s")
+    ok(truncates, "BEGIN", "TRUNCATE message")
+    verify = beside.start(tally.verify)
+    longer: LiteralString = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND clock_timestamp() > query_start + interval '2 s'"
+    verify.until(lambda: watcher.execute(longer).fetchone() is not None)
+    assert verify.is_waiting
+    ok(truncates, "COMMIT")
+    assert [report.status for report in verify.result()] == ["exact"] * len(tally)

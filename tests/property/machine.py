@@ -25,7 +25,7 @@ _ALWAYS = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 settings.register_profile("machine", _ALWAYS, max_examples=25, stateful_step_count=15)
-settings.register_profile("soak", _ALWAYS, max_examples=30, stateful_step_count=50, derandomize=False)
+settings.register_profile("soak", _ALWAYS, max_examples=30, stateful_step_count=50)
 
 # Maintenance waits for nobody; where it would, this makes it fail instead of hang.
 IMPATIENT = "-c lock_timeout=5s -c jit=off"

@@ -1,4 +1,4 @@
-"""`make soak`: the state machines again and again, each round with a seed of its own, until the time is up.
+"""`make soak`: all property tests again and again, each round with a seed of its own, until the time is up.
 
 A failure ends it with exit code 1 and the command that repeats it.
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from time import monotonic
 
-TESTS = ("tests/property/test_machine.py", "tests/property/test_ordered.py")
+TESTS = ("tests/property", "tests/unit/test_names.py", "tests/unit/test_sqltext_properties.py")
 
 
 def main() -> int:

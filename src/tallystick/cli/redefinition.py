@@ -59,8 +59,7 @@ def redefine(
                         progress=telling(steps, each.name),
                     )  # fmt: skip
                 except KeyboardInterrupt:
-                    hint = f"To go on, run: tally redefine {each.name}; to give up: tally redefine --abort {each.name}"
-                    output.note(target.pasteable(f"{each.name}: readers have the present version. {hint}"))
+                    output.note(target.pasteable(f"{each.name}: to go on, run: tally redefine {each.name}"))
                     raise
                 found.append(result)
                 steps.done(_told(result))

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
-from tallystick.errors import FoldLocked
 from tallystick.maintain.parts import Places, Position
 from tallystick.maintain.patience import patiently
 from tallystick.maintain.verify import SHOWN, VerifyReport, comparable, compare
-from tallystick.store import audit, counters, events, locks
+from tallystick.store import audit, events
 from tallystick.store.audit import Pass, Progress
-from tallystick.store.connection import Cursor, spell_plainly, transaction
+from tallystick.store.connection import spell_plainly, transaction
 
 STEP_S = 1.0
 """Seconds that a part is to take, about; its size follows."""
@@ -51,40 +50,35 @@ def audit_step(
     Raises:
         NotInstalled: there is no such aggregate.
         SourceLocked: somebody empties the source or writes it anew.
-        FoldLocked: there is a drift that others may be mending, or have mended: the next step looks at the part anew.
     """
+    while True:
+        try:
+            return _step(engine, schema, name, budget_s, which)
+        except _Mended:
+            continue
+
+
+class _Mended(Exception):
+    """Others have mended the aggregate since a part of it was compared."""
+
+
+def _step(engine: Engine, schema: str, name: str, budget_s: float, which: Pass) -> AuditStep:
     with comparable(engine, schema, name, read_only=True, at_once=True) as (cursor, found):
         spell_plainly(cursor)
         before = audit.progress(cursor, schema, name, which)
         part = Places(cursor, schema, found).part(cursor, before.position, before.size)
         report = compare(cursor, schema, found, part)
-        mended = events.last_mending(cursor, schema, name) if report.drifted else 0
+        since = events.last_of_drift(cursor, schema, name) if report.drifted else 0
     if report.status not in ("exact", "drift"):
         return AuditStep(report, 0, 0, is_last=True)
     after = _after(before, report, part.upto, budget_s)
     with transaction(engine) as cursor:
-        if report.drifted:
-            confirm_drift(cursor, schema, name, mended)
         is_stored = audit.advance(cursor, schema, name, which, before, after)
         if is_stored and report.drifted:
+            if events.is_contradicted(cursor, schema, name, since, drifts=True):
+                raise _Mended
             events.record(cursor, schema, "drift", name, drifted=report.drifted, **{report.unit: report.groups})
     return AuditStep(report, after.groups, after.drifted, after.position is None, is_stored)
-
-
-def confirm_drift(cursor: Cursor, schema: str, name: str, mended: int) -> None:
-    """Let nobody mend an aggregate or a counter until the end of the transaction, which records that it drifts.
-
-    Args:
-        mended: id of the event that told last of its being mended, when it was compared.
-    Raises:
-        FoldLocked: it was mended since, or others are at it: a drift that is recorded after that would stay for ever.
-    """
-    if counters.find(cursor, schema, name) is not None:
-        counters.keep_backfills_out(cursor, schema, name)
-    else:
-        locks.lock_fold(cursor, schema, name)
-    if events.last_mending(cursor, schema, name) != mended:
-        raise FoldLocked(f'aggregate "{name}": it was mended while it was verified.', hint="Verify it once more.")
 
 
 def verify_rolling(
@@ -98,7 +92,6 @@ def verify_rolling(
         Groups and drifts of the whole pass; the first ten of this call.
     Raises:
         NotInstalled: there is no such aggregate.
-        FoldLocked: there is a drift, and another session folded or rebuilt the aggregate all the time.
         InstallError: others kept us out of the source all the time.
     """
     first: list[VerifyReport] = []

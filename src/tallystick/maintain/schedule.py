@@ -16,7 +16,6 @@ from sqlalchemy import Engine
 from tallystick.errors import NotInstalled, UsageError
 from tallystick.maintain import counters as counting
 from tallystick.maintain import verify as verifying
-from tallystick.maintain.audit import confirm_drift
 from tallystick.maintain.verify import VerifyReport
 from tallystick.store import aggregates, counters, events, schedules
 from tallystick.store.connection import Cursor, lift_timeouts, transaction
@@ -100,11 +99,10 @@ def every(engine: Engine, schema: str) -> list[Schedule]:
 def run_if_due(engine: Engine, schema: str, name: str) -> Outcome | None:
     """Do a schedule's task if it is due and nobody else is at it.
 
-    A verification takes snapshots of its own, over a second connection; its report is noted with its being done.
+    A verification takes snapshots of its own, over a second connection, and records each aggregate when it is compared.
 
     Raises:
         NotInstalled: what it is about is not installed any more. It stays due.
-        FoldLocked: there is a drift that others may be mending, or have mended. It stays due.
     """
     with transaction(engine) as cursor:
         if not claim(cursor, schema, f"schedule {name}"):
@@ -114,21 +112,12 @@ def run_if_due(engine: Engine, schema: str, name: str) -> Outcome | None:
             return None
         lift_timeouts(cursor)
         told = {"schedule": name, "due_at": schedule.due_at.isoformat()}
-        mended: dict[str, int] = {}
         if schedule.task == "reset" and schedule.aggregate is not None:
             counters.get(cursor, schema, schedule.aggregate)
             outcome = Outcome(schedule, keys=counters.reset(cursor, schema, schedule.aggregate, schedule.key))
             events.record(cursor, schema, "reset", schedule.aggregate, **told, keys=outcome.keys)
         else:
-            known = _comparable(cursor, schema)
-            named = [schedule.aggregate] if schedule.aggregate is not None else list(known)
-            mended = {each: events.last_mending(cursor, schema, each) for each in named}
-            outcome = Outcome(schedule, reports=tuple(_verify(engine, schema, each, known) for each in named))
-        for report in outcome.reports:
-            if report.drifted:
-                confirm_drift(cursor, schema, report.aggregate, mended[report.aggregate])
-            found = {"status": report.status, report.unit: report.groups, "drifted": report.drifted}
-            events.record(cursor, schema, "verify", report.aggregate, **told, **found)
+            outcome = Outcome(schedule, reports=_verify(engine, schema, schedule.aggregate, told))
         schedules.move_on(cursor, schema, name, next_time(schedule.cron, schedules.now(cursor)))
         return outcome
 
@@ -157,5 +146,23 @@ def _comparable(cursor: Cursor, schema: str) -> dict[str, bool]:
     return {found.name: False for found in aggregates.every(cursor, schema)} | dict.fromkeys(with_direct, True)
 
 
-def _verify(engine: Engine, schema: str, name: str, known: dict[str, bool]) -> VerifyReport:
-    return (counting.verify if known.get(name) else verifying.verify)(engine, schema, name)
+def _verify(engine: Engine, schema: str, name: str | None, told: dict[str, str]) -> tuple[VerifyReport, ...]:
+    with transaction(engine, read_only=True) as cursor:
+        known = _comparable(cursor, schema)
+    return tuple(
+        _verify_one(engine, schema, each, told, is_counter=known.get(each, False))
+        for each in ([name] if name is not None else known)
+    )
+
+
+def _verify_one(engine: Engine, schema: str, name: str, told: dict[str, str], *, is_counter: bool) -> VerifyReport:
+    """Verify and record it; once more, if others have found the opposite, or mended it, meanwhile."""
+    while True:
+        with transaction(engine, read_only=True) as cursor:
+            since = events.last_of_drift(cursor, schema, name)
+        report = (counting.verify if is_counter else verifying.verify)(engine, schema, name)
+        with transaction(engine) as cursor:
+            if not events.is_contradicted(cursor, schema, name, since, drifts=report.drifted > 0):
+                found = {"status": report.status, report.unit: report.groups, "drifted": report.drifted}
+                events.record(cursor, schema, "verify", name, **told, **found)
+                return report

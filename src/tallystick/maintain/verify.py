@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier
 from sqlalchemy import Engine
 
@@ -94,13 +95,23 @@ def comparable(
         NotInstalled: there is no such aggregate.
         SourceLocked: there is one, and it is not waited for.
     """
-    with transaction(engine, read_only=True) as cursor:
-        source = aggregates.get(cursor, schema, name).source
-    with transaction(engine, snapshot=True, read_only=read_only) as cursor:
-        if source is not None:
-            locks.hold_source(cursor, source, at_once=at_once)
-        lift_timeouts(cursor)
-        yield cursor, aggregates.get(cursor, schema, name)
+    is_held = False
+    while not is_held:
+        with transaction(engine, read_only=True) as cursor:
+            source = aggregates.get(cursor, schema, name).source
+        try:
+            with transaction(engine, snapshot=True, read_only=read_only) as cursor:
+                lift_timeouts(cursor)
+                if source is not None:
+                    locks.hold_source(cursor, source, at_once=at_once)
+                found = aggregates.get(cursor, schema, name)
+                is_held = found.source == source
+                if is_held:
+                    yield cursor, found
+        except psycopg.errors.UndefinedTable:
+            if is_held:
+                raise
+            # Renamed while we waited for it.
 
 
 def compare(

@@ -100,12 +100,17 @@ def is_lost(error: BaseException) -> bool:
     return not error.sqlstate or error.sqlstate.startswith(("08", "57P"))
 
 
+TRANSACTION_TIMEOUT_SINCE = 170_000
+
+
 def lift_timeouts(cursor: Cursor) -> None:
-    """Let this transaction take as long as it takes: no INSERT, UPDATE, DELETE or read waits for it."""
-    cursor.execute(
-        "SELECT set_config(name, '0', true) FROM pg_settings"
-        " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
-    )
+    """Let this transaction take as long as it takes: no INSERT, UPDATE, DELETE or read waits for it.
+
+    It takes no snapshot.
+    """
+    cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+    if cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
+        cursor.execute("SET LOCAL transaction_timeout = 0")
 
 
 def spell_plainly(cursor: Cursor) -> None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import LiteralString
 
-import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from tallystick.compiler.text import Statement, canonical, conjunction, fill, literal
 from tallystick.declare.counter import Counter
 from tallystick.declare.names import internal_name
-from tallystick.errors import FoldLocked, NotInstalled
+from tallystick.errors import NotInstalled
 from tallystick.store.aggregates import is_schema_installed
 from tallystick.store.connection import Cursor, one_row
 from tallystick.store.queries import counter_functions
@@ -181,20 +180,6 @@ def settle_size(cursor: Cursor, schema: str, name: str) -> None:
 def hold(cursor: Cursor, schema: str, name: str) -> None:
     """Wait for sets of the counter, and let later ones wait, until the end of the transaction; adds go on."""
     cursor.execute(_fill("UPDATE {counter} SET backfills = backfills + 1 WHERE name = {name}", schema, name))
-
-
-def keep_backfills_out(cursor: Cursor, schema: str, name: str) -> None:
-    """Until the end of the transaction; adds and sets go on.
-
-    Raises:
-        FoldLocked: one is under way.
-    """
-    try:
-        cursor.execute(_fill("SELECT FROM {counter} WHERE name = {name} FOR SHARE NOWAIT", schema, name))
-    except psycopg.errors.LockNotAvailable as error:
-        raise FoldLocked(
-            f'counter "{name}": another session backfills it.', hint="Try again when it has ended."
-        ) from error
 
 
 def differences(

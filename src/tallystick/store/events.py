@@ -15,8 +15,9 @@ from tallystick.store.connection import Cursor, one_row
 
 PURGED_AT_ONCE = 10_000
 """Events deleted in one transaction."""
-_MENDING = ["repair", "backfill", "install", "resume", "redefine"]
-"""After these there is no drift: what is kept was computed or compared anew."""
+_MENDING = ("repair", "backfill", "install", "redefine")
+"""After these there is no drift: what is kept was computed anew, or the whole of it compared."""
+_OF_DRIFT = ["verify", "drift", *_MENDING]
 _COLUMNS = SQL("at, role, application, what, aggregate, detail")
 
 
@@ -39,6 +40,8 @@ def record(cursor: Cursor, schema: str, what: str, aggregate: str | None = None,
         what: a verb, as the command line has it: install, backfill, rollback.
         detail: what JSON can hold; no values of the user's rows.
     """
+    if aggregate is not None and what in _OF_DRIFT:
+        _take_turn(cursor, schema, aggregate)
     cursor.execute(
         fill(
             "INSERT INTO {event} (what, aggregate, detail) VALUES ({what}, {aggregate}, {detail})",
@@ -68,10 +71,10 @@ def drifting(cursor: Cursor, schema: str) -> dict[str, Event]:
     rows = cursor.execute(
         fill(
             "SELECT {columns} FROM (SELECT DISTINCT ON (aggregate) * FROM {event}"
-            " WHERE what = 'verify' OR what = 'drift' OR what = ANY ({mending})"
+            " WHERE what = ANY ({of_drift}) AND (what <> 'verify' OR detail ->> 'status' IN ('exact', 'drift'))"
             " ORDER BY aggregate, id DESC) AS last WHERE (what = 'drift' OR detail ->> 'status' = 'drift')"
             " AND aggregate IN (SELECT name FROM {installed} UNION ALL SELECT name FROM {counter})",
-            columns=_COLUMNS, event=Identifier(schema, "event"), mending=text_array(_MENDING),
+            columns=_COLUMNS, event=Identifier(schema, "event"), of_drift=text_array(_OF_DRIFT),
             installed=Identifier(schema, "aggregate"), counter=Identifier(schema, "counter"),
         )
     ).fetchall()  # fmt: skip
@@ -79,13 +82,37 @@ def drifting(cursor: Cursor, schema: str) -> dict[str, Event]:
     return {event.aggregate: event for event in found if event.aggregate is not None}
 
 
-def last_mending(cursor: Cursor, schema: str, name: str) -> int:
-    """Id of the last event after which there was no drift of an aggregate or counter; 0 if there is none."""
+def last_of_drift(cursor: Cursor, schema: str, name: str) -> int:
+    """Id of the last event that tells whether an aggregate or counter drifts; 0 if there is none."""
     query = fill(
-        "SELECT coalesce(max(id), 0) FROM {event} WHERE aggregate = {name} AND what = ANY ({mending})",
-        event=Identifier(schema, "event"), name=literal(name), mending=text_array(_MENDING),
+        "SELECT coalesce(max(id), 0) FROM {event} WHERE aggregate = {name} AND what = ANY ({of_drift})",
+        event=Identifier(schema, "event"), name=literal(name), of_drift=text_array(_OF_DRIFT),
     )  # fmt: skip
     return int(one_row(cursor.execute(query))[0])
+
+
+def is_contradicted(cursor: Cursor, schema: str, name: str, since: int, *, drifts: bool) -> bool:
+    """Whether others have told since an event that it does not drift, or that it does; nobody does from here on.
+
+    What was found in a snapshot from then must not be recorded then: a drift that was mended meanwhile is none, and one
+    that was found meanwhile must not be followed by an "exact" from before.
+    """
+    _take_turn(cursor, schema, name)
+    if drifts:
+        told = fill("what = ANY ({mending}) OR detail ->> 'status' = 'exact'", mending=text_array(_MENDING))
+    else:
+        told = fill("what = 'drift' OR detail ->> 'status' = 'drift'")
+    query = fill(
+        "SELECT EXISTS (SELECT FROM {event} WHERE aggregate = {name} AND id > {since} AND ({told}))",
+        event=Identifier(schema, "event"), name=literal(name), since=literal(since), told=told,
+    )  # fmt: skip
+    return bool(one_row(cursor.execute(query))[0])
+
+
+def _take_turn(cursor: Cursor, schema: str, name: str) -> None:
+    """Events that tell of drift are committed in the order of their ids. It is the last lock of a transaction."""
+    key = f"tallystick drift {schema}.{name}"
+    cursor.execute(fill("SELECT pg_advisory_xact_lock(hashtextextended({key}, 0))", key=literal(key)))
 
 
 def purge(cursor: Cursor, schema: str, older_than: timedelta) -> int:
