@@ -142,7 +142,10 @@ def test_verify_waits_longer_than_statement_timeout_for_a_truncate(
     with_default("statement_timeout", "1s")
     ok(truncates, "BEGIN", "TRUNCATE message")
     verify = beside.start(tally.verify)
-    longer: LiteralString = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND clock_timestamp() > query_start + interval '2 s'"
+    longer: LiteralString = (
+        "SELECT FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND clock_timestamp() > query_start + interval '2 s'"
+    )
     verify.until(lambda: watcher.execute(longer).fetchone() is not None)
     assert verify.is_waiting
     ok(truncates, "COMMIT")
