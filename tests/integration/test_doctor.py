@@ -46,6 +46,17 @@ def kept(app: Connection, engine: Engine) -> Tally:
     return tally
 
 
+def kept_by(role: str, app: Connection, database: URL) -> tuple[Tally, Engine]:
+    """An aggregate of a role that owns the table and the installation, and an engine of that role."""
+    app.execute(f"ALTER TABLE message OWNER TO {role}; CREATE SCHEMA tally AUTHORIZATION {role}".encode())
+    tally = Tally()
+    tally.grouped("m", DECLARED)
+    as_owner = create_engine(database.set(username=role), poolclass=NullPool)
+    tally.install(as_owner)
+    tally.backfill(as_owner)
+    return tally, as_owner
+
+
 def findings(engine: Engine, tally: Tally) -> list[Finding]:
     """What doctor says, beside advice about the server's own settings."""
     return [finding for finding in tally.doctor(engine) if finding.subject != "jit"]
@@ -215,12 +226,7 @@ def test_dead_rows_that_somebody_holds_whom_the_owner_may_not_see(
     app: Connection, connect: Connect, database: URL, make_role: Callable[[], str]
 ) -> None:
     role = make_role()
-    app.execute(f"ALTER TABLE message OWNER TO {role}; CREATE SCHEMA tally AUTHORIZATION {role}".encode())
-    tally = Tally()
-    tally.grouped("m", DECLARED)
-    as_owner = owned_by(database, role)
-    tally.install(as_owner)
-    tally.backfill(as_owner)
+    tally, as_owner = kept_by(role, app, database)
     app.execute("ALTER TABLE tally.m__delta SET (autovacuum_enabled = off)")
     app.execute("INSERT INTO message SELECT i, i, 1 FROM generate_series(1001, %s) AS s (i)", [1000 + MANY_DEAD])
     with held_by_session(connect) as (_, remedy):
@@ -234,10 +240,6 @@ def test_dead_rows_that_somebody_holds_whom_the_owner_may_not_see(
 
 
 # Rights
-
-
-def owned_by(database: URL, role: str) -> Engine:
-    return create_engine(database.set(username=role), poolclass=NullPool)
 
 
 LOST: dict[str, LiteralString] = {
@@ -255,12 +257,7 @@ def test_an_owner_has_lost_a_right(
     app: Connection, database: URL, make_role: Callable[[], str], engine: Engine, right: str, revoke: LiteralString
 ) -> None:
     role = make_role()
-    app.execute(f"ALTER TABLE message OWNER TO {role}; CREATE SCHEMA tally AUTHORIZATION {role}".encode())
-    tally = Tally()
-    tally.grouped("m", DECLARED)
-    as_owner = owned_by(database, role)
-    tally.install(as_owner)
-    tally.backfill(as_owner)
+    tally, as_owner = kept_by(role, app, database)
     assert findings(engine, tally) == []
     app.execute(f"{revoke} {role}".encode())
     (found,) = findings(engine, tally)
