@@ -112,6 +112,11 @@ def test_detach(app: Connection, engine: Engine, tally: Tally, partition: Litera
         app.execute("ALTER TABLE event ATTACH PARTITION january FOR VALUES FROM ('2024-01-01') TO ('2024-02-01')")
         tally.fold(engine)
     assert_kept(tally, engine)
+    told = app.execute(
+        "SELECT what, aggregate FROM tally.event WHERE what IN ('detach', 'adopt') ORDER BY id"
+    ).fetchall()
+    expected = ["detach", "adopt"] if name == "january" else ["detach"]
+    assert told == [(what, aggregate) for what in expected for aggregate in ("by_k", "rows")]
 
 
 BEHIND_OUR_BACK: list[tuple[LiteralString, str]] = [

@@ -26,6 +26,7 @@ APP, SCHEMA = " --app shop:tally", " --schema other"
         ("Run: tally redefine --abort x, then tally redefine x", SCHEMA,
          "Run: tally redefine --abort x --schema other, then tally redefine x --app MODULE:REGISTRY"),
         ("Run: tally backfill x --schema other", SCHEMA, "Run: tally backfill x --schema other"),
+        ("Run: tally fold x.", " --schema 'my tally'", "Run: tally fold x --schema 'my tally'."),
         ("Declare aggregates (tally init)", APP, "Declare aggregates (tally init)"),
         ("in the schema tally; tally-ho, totally tally.", APP, "in the schema tally; tally-ho, totally tally."),
     ],
