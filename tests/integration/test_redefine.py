@@ -11,7 +11,10 @@ from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, Table
 
 from tallystick import NotInstalled, RedefinitionRefused, Tally
 from tallystick.maintain import install, redefine
+from tallystick.maintain.backfill import backfill
+from tallystick.maintain.health import problems
 from tallystick.store.aggregates import Version
+from tests.backfills import Stopped, stop_after
 from tests.conftest import Connect
 from tests.objects import objects
 from tests.oracle import assert_exact
@@ -214,6 +217,35 @@ def test_abort_leaves_nothing(app: Connection, engine: Engine, kept: Tally) -> N
     assert_exact(engine, kept)
     with pytest.raises(NotInstalled, match="no redefinition is under way"):
         redefine.abort(engine, "tally", "m")
+
+
+def test_a_trigger_of_the_next_version_is_missing(app: Connection, engine: Engine, kept: Tally) -> None:
+    """Nobody has declared a next version, so it cannot be installed anew."""
+    tally = declared(DEFINITIONS["measure added"])
+    begin(engine, tally)
+    app.execute('DROP TRIGGER "tally_m__next__insert" ON message')
+    (found,) = problems(engine, "tally", tally.status(engine))
+    assert (found.subject, found.remedy) == ("m__next", "tally redefine --abort m && tally redefine m")
+    redefine.abort(engine, "tally", "m")
+    tally.redefine(engine)
+    assert problems(engine, "tally", tally.status(engine)) == []
+    assert_exact(engine, tally)
+
+
+def test_what_could_not_be_compared_is_not_to_be_given_up(app: Connection, engine: Engine, kept: Tally) -> None:
+    """Another session begins the next version's backfill anew, just before it is verified."""
+    tally = declared(DEFINITIONS["measure added"])
+
+    def step(told: str) -> None:
+        if told.startswith("verifying"):
+            with pytest.raises(Stopped):
+                backfill(engine, "tally", "m__next", force=True, told=stop_after(1))
+
+    with pytest.raises(RedefinitionRefused, match=r"could not be compared \(building\)") as caught:
+        redefine.redefine(engine, tally["m"], step=step)
+    assert caught.value.hint == "Run: tally redefine m"
+    assert tally.redefine(engine)[0].changes
+    assert_exact(engine, tally)
 
 
 def test_uninstall_takes_the_next_version_along(app: Connection, engine: Engine) -> None:
