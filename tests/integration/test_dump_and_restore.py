@@ -209,27 +209,38 @@ def test_into_another_database(server: Server, make: Make, stack: ExitStack, for
     check_and_write(target, tally, stack)
 
 
+def carried_over(
+    server: Server, source: Engine, target: Engine, tally: Tally, stack: ExitStack
+) -> tuple[Connection, Connection]:
+    """Dumped in the middle of backfills and restored, with writes before and after; sessions here and there."""
+    here, there = raw(source, stack), raw(target, stack)
+    begin(source, tally)
+    here.execute(LATER[0])
+    copied(server, source, target)
+    for statement in LATER[1:]:
+        there.execute(statement)
+    return here, there
+
+
+def why_begun(connection: Connection, name: str) -> str:
+    """The reason of the last backfill that began."""
+    query = "SELECT detail ->> 'why' FROM tally.event WHERE what = 'backfill begins' AND aggregate = %s ORDER BY id"
+    return [str(why) for (why,) in connection.execute(query, [name]).fetchall()][-1]
+
+
 @pytest.mark.parametrize("where", ["the same cluster", "a new cluster"])
 def test_in_the_middle_of_a_backfill(server: Server, fresh: Server, make: Make, stack: ExitStack, where: str) -> None:
     """What was counted is told by transaction ids, which mean nothing there: it begins anew."""
-    source = make(server)
+    source, target = make(server), make(server if where == "the same cluster" else fresh)
     tally = populate(source, stack)
-    connection = raw(source, stack)
-    begin(source, tally)
-    connection.execute(LATER[0])
-    target = make(server if where == "the same cluster" else fresh)
-    copied(server, source, target)
-    there = raw(target, stack)
-    for statement in LATER[1:]:
-        there.execute(statement)
+    here, there = carried_over(server, source, target, tally, stack)
     assert_exact(target, tally)
     tally.backfill(target, chunk_rows=50)
-    why = "SELECT detail ->> 'why' FROM tally.event WHERE what = 'backfill begins' AND aggregate = 'plain' ORDER BY id"
-    assert [row[0] for row in there.execute(why).fetchall()][-1] == "the database was restored"
+    assert why_begun(there, "plain") == "the database was restored"
     assert all(serves_kept(there, aggregate.name) for aggregate in tally)
     assert_exact(target, tally)
     tally.backfill(source)  # that of the dumped database goes on
-    assert [row[0] for row in connection.execute(why).fetchall()][-1] == "it was asked for"
+    assert why_begun(here, "plain") == "it was asked for"
     assert_exact(source, tally)
 
 

@@ -13,7 +13,6 @@ from sqlalchemy.types import TypeEngine
 
 from tallystick import Tally
 from tallystick.errors import NotWhole
-from tests.backfills import begin
 from tests.conftest import RELEASES
 from tests.integration.test_dump_and_restore import (
     AT_LAST,
@@ -25,6 +24,7 @@ from tests.integration.test_dump_and_restore import (
     SOURCE,
     UNFOLDED,
     Make,
+    carried_over,
     copied,
     errors,
     fresh,
@@ -32,6 +32,7 @@ from tests.integration.test_dump_and_restore import (
     raw,
     run,
     stack,
+    why_begun,
 )
 from tests.order_oracle import OrderOracle, assert_orders_exact, levels, serves_buckets, small_buckets
 from tests.servers import Server, Servers
@@ -113,26 +114,16 @@ def test_into_another_database(server: Server, make: Make, stack: ExitStack, for
 @pytest.mark.parametrize("where", ["the same cluster", "a new cluster"])
 def test_in_the_middle_of_a_backfill(server: Server, fresh: Server, make: Make, stack: ExitStack, where: str) -> None:
     """What was counted is told by transaction ids, which mean nothing there: it begins anew."""
-    source = make(server)
+    source, target = make(server), make(server if where == "the same cluster" else fresh)
     tally = populate(source, stack)
-    connection = raw(source, stack)
-    begin(source, tally)
-    connection.execute(LATER[0])
-    target = make(server if where == "the same cluster" else fresh)
-    copied(server, source, target)
-    there = raw(target, stack)
-    for statement in LATER[1:]:
-        there.execute(statement)
+    here, there = carried_over(server, source, target, tally, stack)
     assert_orders_exact(target, tally)
     tally.backfill(target, chunk_rows=50)
-    why = (
-        "SELECT detail ->> 'why' FROM tally.event WHERE what = 'backfill begins' AND aggregate = 'by_mood' ORDER BY id"
-    )
-    assert [row[0] for row in there.execute(why).fetchall()][-1] == "the database was restored"
+    assert why_begun(there, "by_mood") == "the database was restored"
     assert_orders_exact(target, tally)
     assert all(serves_buckets(there, tally.orders[name]) for name in ("by_mood", "by_size"))
     tally.backfill(source, chunk_rows=50)  # that of the dumped database goes on
-    assert [row[0] for row in connection.execute(why).fetchall()][-1] == "it was asked for"
+    assert why_begun(here, "by_mood") == "it was asked for"
     assert_orders_exact(source, tally)
 
 

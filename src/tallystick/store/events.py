@@ -36,6 +36,8 @@ class Event:
 def record(cursor: Cursor, schema: str, what: str, aggregate: str | None = None, **detail: Any) -> None:
     """Log an operation in the transaction that carries it out: there is an event if, and only if, it happened.
 
+    What tells of drift, or ends it, waits for others that do, and so comes last in its transaction.
+
     Args:
         what: a verb, as the command line has it: install, backfill, rollback.
         detail: what JSON can hold; no values of the user's rows.

@@ -101,10 +101,10 @@ def hold_partitions(cursor: Cursor, source: str, partition: str) -> None:
     """
     try:
         cursor.execute(fill("LOCK TABLE ONLY {t} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", t=canonical(source)))
-        # Waiting for a TRUNCATE, whose transaction goes on to the whole table, would be a deadlock.
-        cursor.execute(fill("LOCK TABLE {t} IN ACCESS SHARE MODE NOWAIT", t=canonical(partition)))
     except psycopg.errors.LockNotAvailable as error:
         raise SourceLocked(source, by_readers=False) from error
+    # Waiting for a TRUNCATE, whose transaction goes on to the whole table, would be a deadlock.
+    hold_source(cursor, partition, at_once=True)
 
 
 def take_against_writers(cursor: Cursor, table: str, *, only: bool = False) -> None:
